@@ -1,0 +1,1 @@
+//! Derive macros of the crate `ipmb`. Use them through it.

@@ -1,0 +1,20 @@
+//! A message bus between processes: `join`, `send`, `recv`.
+
+mod error;
+mod label;
+mod memory;
+mod message;
+mod options;
+mod selector;
+mod sys;
+mod version;
+
+pub use error::{
+    DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError,
+};
+pub use label::{Label, LabelOp};
+pub use memory::{MemoryRegion, MemoryRegistry};
+pub use message::{BytesMessage, Message, MessageBox, Object, TypeUuid};
+pub use options::Options;
+pub use selector::{Selector, SelectorMode};
+pub use version::{Version, version, version_pre};

@@ -1,0 +1,165 @@
+//! Shared memory that cannot shrink: sealed memfds and their mappings.
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    io::Errno,
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
+};
+use std::{ffi::CStr, io, ptr::NonNull};
+
+/// A sealed shared memory. Its size is fixed for good.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    fd: OwnedFd,
+    size: usize,
+}
+
+/// What is sealed on top of the size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seal {
+    /// The size only: both sides may map it writably, and a freeze may follow.
+    Size,
+    /// The size, and no more seals may be added.
+    SizeForGood,
+    /// As `SizeForGood`, and whoever maps from now on maps read-only. Map writably before.
+    FutureWrite,
+}
+
+/// How a mapping may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protection {
+    Read,
+    ReadWrite,
+}
+
+impl Memory {
+    /// A new memory of `size` zero bytes whose size is fixed. Add [`Seal::FutureWrite`] with [`Memory::seal`] after mapping.
+    pub(crate) fn new(name: &CStr, size: usize) -> io::Result<Self> {
+        let fd = super::above_stdio(memfd_create(
+            name,
+            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+        )?)?;
+        ftruncate(&fd, size as u64)?;
+        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+        Ok(Self { fd, size })
+    }
+
+    /// Takes a memory from another process. Fails unless its size is sealed and is between `min` and `max` bytes.
+    pub(crate) fn from_peer(fd: OwnedFd, min: usize, max: usize) -> io::Result<Self> {
+        let seals = fcntl_get_seals(&fd)?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "shared memory that can shrink",
+            ));
+        }
+        let size = usize::try_from(fstat(&fd)?.st_size).unwrap_or(usize::MAX);
+        if size < min || size > max {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "shared memory of a wrong size",
+            ));
+        }
+        Ok(Self { fd, size })
+    }
+
+    /// Adds seals.
+    pub(crate) fn seal(&self, seal: Seal) -> io::Result<()> {
+        let size = SealFlags::SHRINK | SealFlags::GROW;
+        Ok(fcntl_add_seals(
+            &self.fd,
+            match seal {
+                Seal::Size => size,
+                Seal::SizeForGood => size | SealFlags::SEAL,
+                Seal::FutureWrite => size | SealFlags::FUTURE_WRITE | SealFlags::SEAL,
+            },
+        )?)
+    }
+
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Maps `len` bytes from the page-aligned `offset` on. The mapping is not inherited by a forked child.
+    pub(crate) fn map(
+        &self,
+        offset: usize,
+        len: usize,
+        protection: Protection,
+    ) -> io::Result<Mapping> {
+        if len == 0 || offset.checked_add(len).is_none_or(|end| end > self.size) {
+            return Err(Errno::INVAL.into());
+        }
+        let prot = match protection {
+            Protection::Read => ProtFlags::READ,
+            Protection::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
+        let start = unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                len,
+                prot,
+                MapFlags::SHARED,
+                &self.fd,
+                offset as u64,
+            )
+        }?;
+        let mapping = Mapping {
+            start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
+            len,
+        };
+        // SAFETY: the range was mapped just now; the advice changes only what a forked child inherits.
+        let _ = unsafe { madvise(start, len, Advice::LinuxDontFork) };
+        Ok(mapping)
+    }
+
+    /// Maps all of it.
+    pub(crate) fn map_all(&self, protection: Protection) -> io::Result<Mapping> {
+        self.map(0, self.size, protection)
+    }
+
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+}
+
+impl AsFd for Memory {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A mapping of shared memory; unmapped when dropped. Other processes may write to it at any time unless it is
+/// frozen, so it hands out raw pointers only.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: a mapping is an address range of the process, not of a thread; it hands out raw pointers only.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// First byte. Valid for `len()` bytes as long as the mapping lives.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours since `mmap`, and nothing borrowed from `self` outlives it.
+        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}
