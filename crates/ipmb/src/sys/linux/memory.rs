@@ -1,5 +1,6 @@
 //! Shared memory that cannot shrink: sealed memfds and their mappings.
 
+use super::fork::{self, Fd};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
@@ -11,7 +12,7 @@ use std::{ffi::CStr, io, ptr::NonNull};
 /// A sealed shared memory. Its size is fixed for good.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    fd: OwnedFd,
+    fd: Fd,
     size: usize,
 }
 
@@ -42,7 +43,10 @@ impl Memory {
         )?)?;
         ftruncate(&fd, size as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
-        Ok(Self { fd, size })
+        Ok(Self {
+            fd: Fd::new(fd),
+            size,
+        })
     }
 
     /// Takes a memory from another process. Fails unless its size is sealed and is between `min` and `max` bytes.
@@ -61,7 +65,10 @@ impl Memory {
                 "shared memory of a wrong size",
             ));
         }
-        Ok(Self { fd, size })
+        Ok(Self {
+            fd: Fd::new(fd),
+            size,
+        })
     }
 
     /// Adds seals.
@@ -110,6 +117,7 @@ impl Memory {
         let mapping = Mapping {
             start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
             len,
+            generation: fork::generation(),
         };
         // SAFETY: the range was mapped just now; the advice changes only what a forked child inherits.
         let _ = unsafe { madvise(start, len, Advice::LinuxDontFork) };
@@ -121,8 +129,9 @@ impl Memory {
         self.map(0, self.size, protection)
     }
 
-    pub(crate) fn into_fd(self) -> OwnedFd {
-        self.fd
+    /// Its descriptor. Fails with `EBADF` in a forked child.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        self.fd.into_owned()
     }
 }
 
@@ -138,6 +147,7 @@ impl AsFd for Memory {
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    generation: u32,
 }
 
 // SAFETY: a mapping is an address range of the process, not of a thread; it hands out raw pointers only.
@@ -159,6 +169,10 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if fork::forked_since(self.generation) {
+            // The child never had the mapping; something else may lie there by now.
+            return;
+        }
         // SAFETY: the range is ours since `mmap`, and nothing borrowed from `self` outlives it.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
     }

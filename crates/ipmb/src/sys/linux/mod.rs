@@ -1,5 +1,6 @@
 //! Linux 5.10 and later.
 
+pub(crate) mod fork;
 mod memory;
 
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
