@@ -6,6 +6,7 @@ mod memory;
 mod message;
 mod options;
 mod selector;
+mod sync;
 mod sys;
 mod version;
 

@@ -1,13 +1,35 @@
 //! Linux 5.10 and later.
 
+mod barrier;
 pub(crate) mod fork;
 mod memory;
+mod owner;
+mod process;
+mod rendezvous;
+mod socket;
+mod thread;
+mod wake;
 
+pub(crate) use barrier::{fence_everybody, fences_reach_us};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
+pub(crate) use owner::{OWNER_DIED, OwnedMapping};
+pub(crate) use process::{
+    gid, has_ended, is_stopped, is_unmapped, pid, pid_space, start_time, uid, watch_process,
+};
+pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat, is_owner_or_root};
+pub(crate) use socket::{Channel, MAX_HANDLES, Packet, Peer};
+pub(crate) use thread::{spawn, yield_now};
+pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, timespec};
+
+/// A handle of the library's own, which a forked child does not keep.
+pub(crate) use fork::Fd as OwnHandle;
+/// An owned kernel handle.
+pub(crate) use std::os::fd::OwnedFd as Handle;
+/// A borrowed kernel handle.
+pub(crate) use std::os::fd::{AsFd as AsHandle, BorrowedFd as BorrowedHandle};
 
 use crate::error::Resource;
-use rustix::io::Errno;
-use rustix::fd::OwnedFd;
+use rustix::{fd::OwnedFd, io::Errno};
 use std::{io, os::fd::AsRawFd};
 
 /// Moves a fresh descriptor out of 0–2, so that a program with closed standard streams does not print into it.

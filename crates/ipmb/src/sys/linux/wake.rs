@@ -1,0 +1,187 @@
+//! Sleep and wake across processes, pollable.
+//!
+//! The sender of a link owns an eventfd; the receiver gets an epoll instance that watches it. So the receiver can be
+//! woken through it and poll it, but can neither read nor fill the counter, nor change the flags of the description
+//! that the sender writes to: a write that could block the sender is out of its reach. The eventfd is never read; every
+//! write is an edge.
+
+use super::{above_stdio, fork::Fd};
+use rustix::{
+    event::{
+        EventfdFlags,
+        epoll::{self, CreateFlags, EventData, EventFlags},
+        eventfd,
+    },
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
+    time::Timespec,
+};
+use std::{io, time::Duration};
+
+/// Rings the bell of one sleeper.
+#[derive(Debug)]
+pub(crate) struct Ringer(Fd);
+
+/// The sleeper's end of a [`Ringer`], to be added to a [`WaitSet`].
+#[derive(Debug)]
+pub(crate) struct Bell(Fd);
+
+/// A new bell.
+pub(crate) fn bell() -> io::Result<(Ringer, Bell)> {
+    let ringer = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let ringer = above_stdio(ringer)?;
+    let bell = above_stdio(epoll::create(CreateFlags::CLOEXEC)?)?;
+    epoll::add(
+        &bell,
+        &ringer,
+        EventData::new_u64(0),
+        EventFlags::IN | EventFlags::ET,
+    )?;
+    Ok((Ringer(Fd::new(ringer)), Bell(Fd::new(bell))))
+}
+
+impl Ringer {
+    /// A bell within this process.
+    pub(crate) fn local() -> io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self(Fd::new(above_stdio(fd)?)))
+    }
+
+    /// Wakes the sleeper. Never blocks and cannot fail in a way that matters: the counter would have to overflow.
+    pub(crate) fn ring(&self) {
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+    }
+}
+
+impl AsFd for Ringer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Bell {
+    /// Takes a bell that came from another process, if it is an epoll instance.
+    pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
+        // Removing what was never added tells an epoll instance (ENOENT) from anything else (EINVAL) and changes nothing.
+        let probe = Ringer::local()?;
+        match epoll::delete(&fd, &probe) {
+            Err(Errno::NOENT) => Ok(Self(Fd::new(fd))),
+            Err(Errno::INVAL) | Ok(()) => Err(Errno::INVAL.into()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Its descriptor. Fails with `EBADF` in a forked child.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        self.0.into_owned()
+    }
+}
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What a descriptor in a [`WaitSet`] is watched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interest {
+    /// Each time that something arrives; hang-ups too.
+    Arrivals,
+    /// As long as there is something to read; hang-ups too.
+    Readable,
+    /// As long as there is something to read or room to write; hang-ups too.
+    ReadableOrWritable,
+    /// Hang-ups only.
+    Hangup,
+}
+
+/// Something happened to the descriptor that was added with `token`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub token: u64,
+    pub readable: bool,
+    pub writable: bool,
+    pub hangup: bool,
+}
+
+/// A set of descriptors to sleep on. Itself pollable: readable when an event waits in it.
+#[derive(Debug)]
+pub(crate) struct WaitSet(Fd);
+
+impl WaitSet {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(Fd::new(above_stdio(epoll::create(CreateFlags::CLOEXEC)?)?)))
+    }
+
+    pub(crate) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.0,
+            fd,
+            EventData::new_u64(token),
+            flags(interest),
+        )?)
+    }
+
+    pub(crate) fn change(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(
+            &self.0,
+            fd,
+            EventData::new_u64(token),
+            flags(interest),
+        )?)
+    }
+
+    pub(crate) fn remove(&self, fd: impl AsFd) {
+        let _ = epoll::delete(&self.0, fd);
+    }
+
+    /// Sleeps until something happens or the timeout is over, and appends what happened. A signal does not end it
+    /// early by more than one return without events.
+    pub(crate) fn wait(
+        &self,
+        events: &mut Vec<Event>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let mut space = [const { std::mem::MaybeUninit::uninit() }; 64];
+        let timeout = timeout.map(timespec);
+        let ready = match epoll::wait(&self.0, &mut space, timeout.as_ref()) {
+            Ok((ready, _)) => ready,
+            Err(Errno::INTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        events.extend(ready.iter().map(|e| {
+            let flags = e.flags;
+            Event {
+                token: e.data.u64(),
+                readable: flags.contains(EventFlags::IN),
+                writable: flags.contains(EventFlags::OUT),
+                hangup: flags.intersects(EventFlags::HUP | EventFlags::RDHUP | EventFlags::ERR),
+            }
+        }));
+        Ok(())
+    }
+}
+
+impl AsFd for WaitSet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn flags(interest: Interest) -> EventFlags {
+    match interest {
+        Interest::Arrivals => EventFlags::IN | EventFlags::RDHUP | EventFlags::ET,
+        Interest::Readable => EventFlags::IN | EventFlags::RDHUP,
+        Interest::ReadableOrWritable => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP,
+        Interest::Hangup => EventFlags::RDHUP | EventFlags::ET,
+    }
+}
+
+/// A duration as the kernel takes it.
+pub(crate) fn timespec(duration: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: duration.subsec_nanos().into(),
+    }
+}
