@@ -2,6 +2,7 @@
 
 mod error;
 mod label;
+mod link;
 mod memory;
 mod message;
 mod options;

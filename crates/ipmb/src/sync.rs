@@ -6,9 +6,3 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, c
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-
-/// The model checker knows no compiler fence; a full fence is the weakest thing it has that covers one.
-#[cfg(loom)]
-pub(crate) fn compiler_fence(ordering: Ordering) {
-    fence(ordering);
-}

@@ -1,0 +1,9 @@
+//! The data path: a link is the one-way path from one endpoint to another.
+//!
+//! Three things make a link. **Records**: a shared memory that the sender writes and the receiver maps read-only; it
+//! holds the ring. **Returns**: a shared memory that the receiver writes; it holds how far the ring was read, and
+//! whether the receiver sleeps. A **side channel** carries handles, wakes a sender that waits for space, and hangs up
+//! when either side dies. Nothing shared has two writers, so nothing shared needs to be undone when a process dies.
+
+pub(crate) mod doorbell;
+pub(crate) mod ring;
