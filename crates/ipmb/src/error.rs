@@ -119,7 +119,9 @@ pub enum JoinError {
     #[error("the access rules of the bus do not admit this user")]
     PermissionDenied,
     /// The bus's name is held by a user who may not host it.
-    #[error("the name of the bus is held by process {pid} of user {uid}, who may not host it; use a path rendezvous where others may squat names")]
+    #[error(
+        "the name of the bus is held by process {pid} of user {uid}, who may not host it; use a path rendezvous where others may squat names"
+    )]
     NameSquatted {
         /// User id of the process that holds the name.
         uid: u32,

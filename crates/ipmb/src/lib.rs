@@ -11,9 +11,7 @@ mod sync;
 mod sys;
 mod version;
 
-pub use error::{
-    DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError,
-};
+pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};
 pub use label::{Label, LabelOp};
 pub use memory::{MemoryRegion, MemoryRegistry};
 pub use message::{BytesMessage, Message, MessageBox, Object, TypeUuid};

@@ -186,7 +186,10 @@ mod model {
                 sleeper.wake(word, fast);
             }
             ringer.join().unwrap();
-            assert!(*bell.rung.lock().unwrap() <= sleeps, "rung more than once per sleep");
+            assert!(
+                *bell.rung.lock().unwrap() <= sleeps,
+                "rung more than once per sleep"
+            );
         });
     }
 

@@ -6,4 +6,9 @@
 //! when either side dies. Nothing shared has two writers, so nothing shared needs to be undone when a process dies.
 
 pub(crate) mod doorbell;
+pub(crate) mod incoming;
+pub(crate) mod layout;
+pub(crate) mod outgoing;
+pub(crate) mod pool;
 pub(crate) mod ring;
+mod side;

@@ -19,7 +19,7 @@ pub(crate) use process::{
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat, is_owner_or_root};
 pub(crate) use socket::{Channel, MAX_HANDLES, Packet, Peer};
 pub(crate) use thread::{spawn, yield_now};
-pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, timespec};
+pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, timespec};
 
 /// A handle of the library's own, which a forked child does not keep.
 pub(crate) use fork::Fd as OwnHandle;
@@ -48,4 +48,12 @@ pub(crate) fn exhausted(error: &io::Error) -> Option<Resource> {
         Errno::TOOMANYREFS => Some(Resource::HandlesInFlight),
         _ => None,
     }
+}
+
+/// Whether a system error says that the other end is gone.
+pub(crate) fn is_hangup(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN)
+    )
 }

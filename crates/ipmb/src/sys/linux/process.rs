@@ -63,11 +63,7 @@ pub(crate) fn is_unmapped(uid: u32) -> bool {
         let mut n = line
             .split_whitespace()
             .map(|n| n.parse::<u64>().unwrap_or(0));
-        let (inside, _, count) = (
-            n.next().unwrap_or(0),
-            n.next(),
-            n.next().unwrap_or(0),
-        );
+        let (inside, _, count) = (n.next().unwrap_or(0), n.next(), n.next().unwrap_or(0));
         (inside..inside.saturating_add(count)).contains(&u64::from(uid))
     })
 }
@@ -78,7 +74,10 @@ pub(crate) fn watch_process(pid: u32) -> io::Result<Fd> {
         .ok()
         .and_then(Pid::from_raw)
         .ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(Fd::new(super::above_stdio(pidfd_open(pid, PidfdFlags::empty())?)?))
+    Ok(Fd::new(super::above_stdio(pidfd_open(
+        pid,
+        PidfdFlags::empty(),
+    )?)?))
 }
 
 /// Whether a watched process has ended.

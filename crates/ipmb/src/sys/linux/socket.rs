@@ -50,7 +50,10 @@ impl Channel {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        Ok((Self(Fd::new(above_stdio(a)?)), Self(Fd::new(above_stdio(b)?))))
+        Ok((
+            Self(Fd::new(above_stdio(a)?)),
+            Self(Fd::new(above_stdio(b)?)),
+        ))
     }
 
     /// Takes an end that came from another process, if it is one.

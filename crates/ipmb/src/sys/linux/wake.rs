@@ -111,7 +111,9 @@ pub(crate) struct WaitSet(Fd);
 
 impl WaitSet {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(Fd::new(above_stdio(epoll::create(CreateFlags::CLOEXEC)?)?)))
+        Ok(Self(Fd::new(above_stdio(epoll::create(
+            CreateFlags::CLOEXEC,
+        )?)?)))
     }
 
     pub(crate) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {

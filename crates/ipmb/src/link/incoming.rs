@@ -1,0 +1,311 @@
+//! The receiver's end of a link. Everything that the sender can write is hostile: it is read once, checked against this
+//! side's own books, and only then used.
+
+use super::{
+    doorbell::{Mode, Sleeper, Watcher},
+    layout::{
+        BlockRef, CAPACITY_MAX, FENCES_REACH_WRITER, HEADER, Head, Kind, RETURNS, RecordHead, UUID,
+        WORD, invalid,
+    },
+    pool::BLOCKS,
+    ring::ReadIndex,
+    side::{self, TakeError},
+};
+use crate::{
+    sync::{Ordering, copy_from_shared, load_shared},
+    sys::{Bell, Channel, Handle, Mapping, Memory, Protection, fences_reach_us},
+};
+use std::{io, ptr::NonNull};
+
+/// After so many messages without a sleep the sender need not fence any more.
+const HOT: u32 = 64;
+
+/// A message at the head of a link, not yet taken off.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub uuid: [u8; 16],
+    pub objects: u8,
+    pub regions: u8,
+    /// First byte of the payload, in memory that the sender may still write to.
+    pub payload: NonNull<u8>,
+    pub len: usize,
+    /// Objects, then regions.
+    pub handles: Vec<Handle>,
+    /// Bytes of the record.
+    size: u64,
+    once: Option<u32>,
+}
+
+/// Why nothing could be taken from a link.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// The message stays first in line until there is room for its handles or its memory.
+    Exhausted(io::Error),
+    /// The sender does not keep to the protocol; drop the link.
+    Broken(&'static str),
+}
+
+/// The receiver's end of a link.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// Id of the sending endpoint.
+    pub(crate) peer: u64,
+    records: Head,
+    returns: Head,
+    read: ReadIndex,
+    bell: Bell,
+    side: Channel,
+    messages: Sleeper,
+    space: Watcher,
+    capacity: u64,
+    payload_max: usize,
+    last_uuid: Option<[u8; 16]>,
+    blocks: Vec<Option<Mapping>>,
+    /// Handles of the record at the head that came through before a shortage.
+    handles: Vec<Handle>,
+    messages_awake: u32,
+    can_be_fast: bool,
+    /// The sender is gone; what lies in the ring is still to be read.
+    pub(crate) hung_up: bool,
+}
+
+impl Incoming {
+    /// Accepts a link with the handles that its sender offered.
+    pub(crate) fn accept(peer: u64, handles: Vec<Handle>, payload_max: usize) -> io::Result<Self> {
+        let Ok([records, returns, bell, side]) = <[Handle; 4]>::try_from(handles) else {
+            return Err(invalid("an introduction with a wrong number of handles"));
+        };
+        let records = Memory::from_peer(records, HEADER, HEADER + CAPACITY_MAX)?;
+        let returns = Memory::from_peer(returns, RETURNS, RETURNS)?;
+        let (records, facts) = Head::open_records(records.map_all(Protection::Read)?)?;
+        let returns = Head::open_returns(returns.map_all(Protection::ReadWrite)?)?;
+        let link = Self {
+            peer,
+            records,
+            returns,
+            read: ReadIndex::new(facts.start, facts.capacity),
+            bell: Bell::from_peer(bell)?,
+            side: Channel::from_peer(side)?,
+            messages: Sleeper::new(),
+            space: Watcher::new(),
+            capacity: facts.capacity,
+            payload_max,
+            last_uuid: None,
+            blocks: Vec::new(),
+            handles: Vec::new(),
+            messages_awake: 0,
+            can_be_fast: facts.flags & FENCES_REACH_WRITER != 0,
+            hung_up: false,
+        };
+        if fences_reach_us() {
+            link.returns
+                .flags()
+                .store(FENCES_REACH_WRITER, Ordering::Relaxed);
+        }
+        // Release: the flags come first.
+        link.returns.accepted().store(1, Ordering::Release);
+        side::tell(&link.side);
+        Ok(link)
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    pub(crate) fn side(&self) -> &Channel {
+        &self.side
+    }
+
+    /// Whether there may be a message: a look without obligations.
+    #[inline]
+    pub(crate) fn looks_ready(&self) -> bool {
+        self.read.available() > 0
+            || self.records.index().load(Ordering::Relaxed) != self.read.head()
+    }
+
+    /// The message at the head, if there is one. Call [`Incoming::taken`] when it was copied out.
+    #[inline]
+    pub(crate) fn next(&mut self) -> Result<Option<Record>, Trouble> {
+        loop {
+            if self.read.available() == 0 {
+                let seen = self.read.refresh(self.records.index());
+                seen.map_err(|_| Trouble::Broken("an index outside the ring"))?;
+                if self.read.available() == 0 {
+                    return Ok(None);
+                }
+            }
+            if self.read.available() < WORD as u64 || self.read.head() % 8 != 0 {
+                return Err(Trouble::Broken("a record that is cut"));
+            }
+            // SAFETY: the head lies in the ring, at a multiple of 8, so a word lies there whole.
+            let word = unsafe { load_shared(self.at(0).cast()) };
+            let head = RecordHead::from_word(word).ok_or(Trouble::Broken("an unknown record"))?;
+            let size = head.size();
+            if size > self.read.available() || size > self.read.contiguous() {
+                return Err(Trouble::Broken(
+                    "a record that is longer than what was published",
+                ));
+            }
+            if head.kind == Kind::Pad {
+                self.read.advance(size);
+                continue;
+            }
+            return self.record(head).map(Some);
+        }
+    }
+
+    #[inline]
+    fn record(&mut self, head: RecordHead) -> Result<Record, Trouble> {
+        let mut at = WORD;
+        if head.has_uuid {
+            let mut uuid = [0; UUID];
+            self.copy(at, &mut uuid);
+            self.last_uuid = Some(uuid);
+            at += UUID;
+        }
+        let uuid = self
+            .last_uuid
+            .ok_or(Trouble::Broken("a record without a type"))?;
+        let mut record = Record {
+            uuid,
+            objects: head.objects,
+            regions: head.regions,
+            payload: self.at(head.body_at()),
+            len: head.len as usize,
+            handles: Vec::new(),
+            size: head.size(),
+            once: None,
+        };
+        if head.has_attachments || head.kind == Kind::Block {
+            self.attach(head, at, &mut record)?;
+        } else if head.objects != 0 || head.regions != 0 {
+            return Err(Trouble::Broken("a record without its handles"));
+        }
+        if record.len > self.payload_max {
+            return Err(Trouble::Broken("a payload over the limit"));
+        }
+        Ok(record)
+    }
+
+    /// Fetches the handles of a record and finds its block.
+    #[cold]
+    fn attach(&mut self, head: RecordHead, at: usize, record: &mut Record) -> Result<(), Trouble> {
+        let mut reference = None;
+        if head.kind == Kind::Block {
+            let mut bytes = [0; BlockRef::SIZE];
+            if head.len as usize != bytes.len() {
+                return Err(Trouble::Broken("a block reference of a wrong length"));
+            }
+            self.copy(head.body_at(), &mut bytes);
+            let found = BlockRef::from_bytes(&bytes);
+            if found.block as usize >= BLOCKS {
+                return Err(Trouble::Broken("a block number over the limit"));
+            }
+            reference = Some(found);
+        }
+        let fresh = reference.is_some_and(|r| r.fresh);
+        if head.has_attachments {
+            let mut number = [0; 8];
+            self.copy(at, &mut number);
+            let count = usize::from(fresh) + usize::from(head.objects) + usize::from(head.regions);
+            let number = u64::from_le_bytes(number);
+            match side::take(&self.side, number, count, &mut self.handles) {
+                Ok(()) => {}
+                Err(TakeError::Exhausted(e)) => return Err(Trouble::Exhausted(e)),
+                Err(TakeError::Broken(why)) => return Err(Trouble::Broken(why)),
+            }
+        } else if fresh || head.objects != 0 || head.regions != 0 {
+            return Err(Trouble::Broken("a record without its handles"));
+        }
+        if let Some(reference) = reference {
+            let mapping = self.block(reference)?;
+            let len = usize::try_from(reference.len).unwrap_or(usize::MAX);
+            if len > mapping.len() {
+                return Err(Trouble::Broken("a payload that is longer than its block"));
+            }
+            record.payload = mapping.start();
+            record.len = len;
+            record.once = reference.once.then_some(reference.block);
+        }
+        record.handles = std::mem::take(&mut self.handles);
+        if fresh {
+            drop(record.handles.remove(0));
+        }
+        Ok(())
+    }
+
+    /// The mapping of a block; the first of the handles is its memory if it is fresh.
+    fn block(&mut self, reference: BlockRef) -> Result<&Mapping, Trouble> {
+        let number = reference.block as usize;
+        if self.blocks.len() <= number {
+            self.blocks.resize_with(number + 1, || None);
+        }
+        if reference.fresh {
+            let handle = self
+                .handles
+                .first()
+                .ok_or(Trouble::Broken("a block without its memory"))?;
+            // A copy, so that a shortage leaves the handles complete for the next try.
+            let memory = handle.try_clone().map_err(Trouble::Exhausted)?;
+            let memory = Memory::from_peer(memory, 1, isize::MAX as usize)
+                .map_err(|_| Trouble::Broken("a block that is no sealed memory"))?;
+            self.blocks[number] = None;
+            match memory.map_all(Protection::Read) {
+                Ok(mapping) => self.blocks[number] = Some(mapping),
+                Err(e) if crate::sys::exhausted(&e).is_some() => return Err(Trouble::Exhausted(e)),
+                Err(_) => return Err(Trouble::Broken("a block that cannot be mapped")),
+            }
+        }
+        self.blocks[number]
+            .as_ref()
+            .ok_or(Trouble::Broken("a block that never came"))
+    }
+
+    /// Takes the message off and gives its bytes back, before anybody acts on it: what a dead receiver had not given back
+    /// goes to somebody else.
+    #[inline]
+    pub(crate) fn taken(&mut self, record: &Record) {
+        if let Some(block) = record.once {
+            self.blocks[block as usize] = None;
+        }
+        self.read.advance(record.size);
+        self.read.give_back(self.returns.index());
+        if self.space.must_ring(self.records.sleep()) {
+            side::tell(&self.side);
+        }
+        self.messages_awake += 1;
+        if self.messages_awake == HOT && self.can_be_fast {
+            self.messages.wake(self.returns.sleep(), true);
+        }
+    }
+
+    /// Whether the sender rings for the next message.
+    pub(crate) fn sleeps(&self) -> bool {
+        self.messages.mode() == Mode::Asleep
+    }
+
+    /// Announces a sleep. Returns whether the fence that must follow has to reach the sender.
+    pub(crate) fn announce_sleep(&mut self) -> bool {
+        let fast = self.messages.mode() == Mode::Fast;
+        self.messages.announce(self.returns.sleep());
+        fast
+    }
+
+    /// No longer asleep.
+    pub(crate) fn awake(&mut self) {
+        self.messages_awake = 0;
+        self.messages.wake(self.returns.sleep(), false);
+    }
+
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!((self.read.offset() + offset) as u64 <= self.capacity);
+        // SAFETY: the callers have checked that the record's bytes lie in the ring.
+        unsafe { self.records.ring().add(self.read.offset() + offset) }
+    }
+
+    fn copy(&self, offset: usize, to: &mut [u8]) {
+        assert!((self.read.offset() + offset + to.len()) as u64 <= self.capacity);
+        // SAFETY: inside the ring by the assertion.
+        unsafe { copy_from_shared(self.at(offset), to.as_mut_ptr(), to.len()) };
+    }
+}

@@ -1,0 +1,564 @@
+//! The sender's end of a link. Used by one thread at a time, under its endpoint's lock.
+
+use super::{
+    doorbell::{Mode, Sleeper, Watcher, fence_before_sleep},
+    layout::{
+        BlockRef, FENCES_REACH_WRITER, Facts, HEADER, Head, Kind, RETURNS, RecordHead, UUID, WORD,
+    },
+    pool::{Lease, Pool},
+    ring::WriteIndex,
+    side,
+};
+use crate::{
+    LabelOp,
+    sync::{Ordering, copy_to_shared},
+    sys::{
+        self, AsHandle, Bell, BorrowedHandle, Channel, Memory, Protection, Ringer, Seal,
+        fences_reach_us,
+    },
+};
+use std::{collections::VecDeque, io, sync::Arc, time::Instant};
+
+/// Handles under way on one link; a single message may have more. The kernel counts them per user.
+const HANDLES_UNDER_WAY: usize = 64;
+
+/// A message as the link takes it.
+#[derive(Clone, Copy)]
+pub(crate) struct Parcel<'a> {
+    pub uuid: &'a [u8; 16],
+    /// The payload, in two parts.
+    pub head: &'a [u8],
+    pub tail: &'a [u8],
+    pub objects: u8,
+    pub regions: u8,
+    /// The objects, then the regions.
+    pub handles: &'a [BorrowedHandle<'a>],
+}
+
+impl Parcel<'_> {
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+}
+
+/// Who else may get a unicast message when this link's receiver dies before it took it.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    pub label_op: LabelOp,
+}
+
+/// Why a link did not take a message.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// No room; the receiver will make some and ring.
+    Full,
+    /// The user has too many handles under way. Nobody will ring; look again in a while.
+    Busy(io::Error),
+    /// Something ran out, or the system refused.
+    Io(io::Error),
+    /// The receiver is dead, or lies.
+    Broken(&'static str),
+}
+
+/// The receiver's ends, kept until it has accepted them.
+#[derive(Debug)]
+pub(crate) struct Offer {
+    records: Memory,
+    returns: Memory,
+    bell: Bell,
+    side: Channel,
+}
+
+impl Offer {
+    /// The handles to introduce the link with, in the order in which [`super::incoming::Incoming::accept`] takes them.
+    pub(crate) fn handles(&self) -> [BorrowedHandle<'_>; 4] {
+        [
+            self.records.as_fd(),
+            self.returns.as_fd(),
+            self.bell.as_fd(),
+            self.side.as_fd(),
+        ]
+    }
+}
+
+/// Records one after the other that have the same origin, type and deadline.
+#[derive(Debug)]
+struct Run {
+    /// Index after the last of them.
+    end: u64,
+    uuid: [u8; 16],
+    origin: Option<Arc<Origin>>,
+    deadline: Option<Instant>,
+}
+
+/// A message that the receiver had not taken when it died.
+#[derive(Debug)]
+pub(crate) struct Untaken {
+    pub uuid: [u8; 16],
+    pub payload: Vec<u8>,
+    pub origin: Arc<Origin>,
+    pub deadline: Option<Instant>,
+}
+
+/// The sender's end of a link.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    records: Head,
+    returns: Head,
+    write: WriteIndex,
+    ringer: Ringer,
+    side: Arc<Channel>,
+    messages: Watcher,
+    space: Sleeper,
+    last_uuid: Option<[u8; 16]>,
+    pool: Pool,
+    handles: VecDeque<(u64, usize)>,
+    handles_under_way: usize,
+    attachment: u64,
+    offer: Option<Offer>,
+    runs: VecDeque<Run>,
+    broken: Option<&'static str>,
+    capacity: usize,
+    inline_max: usize,
+}
+
+impl Outgoing {
+    /// A new link with a ring of `capacity` bytes whose indices start at `start`.
+    pub(crate) fn new(capacity: usize, start: u64) -> io::Result<Self> {
+        let records = Memory::new(c"ipmb-records", HEADER + capacity)?;
+        let returns = Memory::new(c"ipmb-returns", RETURNS)?;
+        let (ringer, bell) = sys::bell()?;
+        let (ours, theirs) = Channel::pair()?;
+        let start = start & !7;
+        let facts = Facts {
+            flags: if fences_reach_us() {
+                FENCES_REACH_WRITER
+            } else {
+                0
+            },
+            capacity: capacity as u64,
+            start,
+        };
+        let records_head = Head::init_records(records.map_all(Protection::ReadWrite)?, facts);
+        let returns_head = Head::init_returns(returns.map_all(Protection::ReadWrite)?, start);
+        records.seal(Seal::FutureWrite)?;
+        returns.seal(Seal::SizeForGood)?;
+        Ok(Self {
+            records: records_head,
+            returns: returns_head,
+            write: WriteIndex::new(start, capacity as u64),
+            ringer,
+            side: Arc::new(ours),
+            messages: Watcher::new(),
+            space: Sleeper::new(),
+            last_uuid: None,
+            pool: Pool::default(),
+            handles: VecDeque::new(),
+            handles_under_way: 0,
+            attachment: 0,
+            offer: Some(Offer {
+                records,
+                returns,
+                bell,
+                side: theirs,
+            }),
+            runs: VecDeque::new(),
+            broken: None,
+            capacity,
+            inline_max: capacity / 16,
+        })
+    }
+
+    /// The side channel: it hangs up when the receiver dies, and is readable when the receiver has made room.
+    pub(crate) fn side(&self) -> &Arc<Channel> {
+        &self.side
+    }
+
+    /// What to introduce the link with, while the receiver has not accepted it.
+    pub(crate) fn offer(&mut self) -> Option<&Offer> {
+        self.look_for_acceptance();
+        self.offer.as_ref()
+    }
+
+    /// Lets go of the receiver's ends once it has them: only then does its death hang up the side channel.
+    pub(crate) fn look_for_acceptance(&mut self) {
+        if self.offer.is_none() || self.returns.accepted().load(Ordering::Acquire) == 0 {
+            return;
+        }
+        self.offer = None;
+        let flags = self.returns.flags().load(Ordering::Relaxed);
+        self.space
+            .wake(self.records.sleep(), flags & FENCES_REACH_WRITER != 0);
+    }
+
+    /// No more is written; what lies in the link can still be read.
+    pub(crate) fn break_off(&mut self, reason: &'static str) {
+        self.broken.get_or_insert(reason);
+        self.side.close();
+    }
+
+    pub(crate) fn broken(&self) -> Option<&'static str> {
+        self.broken
+    }
+
+    /// Whether a payload of so many bytes goes into the ring itself.
+    #[inline]
+    pub(crate) fn fits_inline(&self, len: usize) -> bool {
+        len <= self.inline_max
+    }
+
+    /// A block for a payload that does not fit into the ring.
+    pub(crate) fn lease(&mut self, len: usize) -> Result<Lease, Refusal> {
+        self.refresh()?;
+        match self.pool.lease(len, self.write.head()) {
+            Ok(Some(lease)) => Ok(lease),
+            Ok(None) => Err(Refusal::Full),
+            Err(e) => Err(Refusal::Io(e)),
+        }
+    }
+
+    /// Gives a block back unused.
+    pub(crate) fn abandon(&mut self, lease: &Lease) {
+        self.pool.abandon(lease);
+    }
+
+    /// Writes a message with its payload.
+    #[inline]
+    pub(crate) fn write(
+        &mut self,
+        parcel: &Parcel<'_>,
+        origin: Option<&Arc<Origin>>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        if self.offer.is_some() {
+            self.look_for_acceptance();
+        }
+        let head = RecordHead {
+            kind: Kind::Inline,
+            len: parcel.len() as u32,
+            has_uuid: self.last_uuid.as_ref() != Some(parcel.uuid),
+            has_attachments: !parcel.handles.is_empty(),
+            objects: parcel.objects,
+            regions: parcel.regions,
+        };
+        self.make_room(head.size())?;
+        if !parcel.handles.is_empty() {
+            self.send_handles(None, parcel.handles)?;
+        }
+        self.put(head, parcel, &[parcel.head, parcel.tail], origin, deadline);
+        Ok(())
+    }
+
+    /// Writes a message whose payload was put into a block. An error leaves the lease as it is.
+    pub(crate) fn write_block(
+        &mut self,
+        parcel: &Parcel<'_>,
+        lease: &Lease,
+        origin: Option<&Arc<Origin>>,
+        deadline: Option<Instant>,
+    ) -> Result<(), Refusal> {
+        self.look_for_acceptance();
+        let (reference, memory) = self
+            .pool
+            .reference(lease)
+            .ok_or(Refusal::Broken("a block was lost"))?;
+        let head = RecordHead {
+            kind: Kind::Block,
+            len: BlockRef::SIZE as u32,
+            has_uuid: self.last_uuid.as_ref() != Some(parcel.uuid),
+            has_attachments: memory.is_some() || !parcel.handles.is_empty(),
+            objects: parcel.objects,
+            regions: parcel.regions,
+        };
+        if memory.is_some() || !parcel.handles.is_empty() {
+            // `send_handles` needs all of `self`; a copy of the handle ends the borrow of the pool.
+            let memory = match memory.map(|m| m.as_fd().try_clone_to_owned()) {
+                Some(Ok(memory)) => Some(memory),
+                Some(Err(e)) => return Err(Refusal::Io(e)),
+                None => None,
+            };
+            self.make_room(head.size())?;
+            let memory = memory.as_ref().map(AsHandle::as_fd);
+            self.send_handles(memory, parcel.handles)?;
+        } else {
+            self.make_room(head.size())?;
+        }
+        self.put(head, parcel, &[&reference.to_bytes()], origin, deadline);
+        self.pool.published(lease, self.write.tail());
+        Ok(())
+    }
+
+    /// Makes sure that a record of `size` bytes can be put in one piece at the tail.
+    #[inline]
+    fn make_room(&mut self, size: u64) -> Result<(), Refusal> {
+        if self.broken.is_some() {
+            return Err(Refusal::Broken(self.broken.unwrap_or_default()));
+        }
+        let to_end = (self.capacity - self.write.offset(self.write.tail())) as u64;
+        let pad = if size > to_end { to_end } else { 0 };
+        if self.write.free() < size + pad {
+            self.refresh()?;
+            if self.write.free() < size + pad {
+                return Err(Refusal::Full);
+            }
+        }
+        if pad > 0 {
+            // Published together with the record: the receiver never sees a pad alone.
+            self.put_word(
+                self.write.tail(),
+                RecordHead::pad((pad - 8) as u32).to_word(),
+            );
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self) -> Result<(), Refusal> {
+        if self.write.refresh(self.returns.index()).is_err() {
+            self.break_off("the receiver gave back what it never had");
+            return Err(Refusal::Broken("the receiver gave back what it never had"));
+        }
+        let head = self.write.head();
+        let passed = |end: u64| head.wrapping_sub(end) as i64 >= 0;
+        while let Some((end, count)) = self.handles.front()
+            && passed(*end)
+        {
+            self.handles_under_way -= count;
+            self.handles.pop_front();
+        }
+        while self.runs.len() > 1 && self.runs.front().is_some_and(|r| passed(r.end)) {
+            self.runs.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Sends the handles ahead of their record.
+    #[cold]
+    fn send_handles(
+        &mut self,
+        memory: Option<BorrowedHandle<'_>>,
+        handles: &[BorrowedHandle<'_>],
+    ) -> Result<(), Refusal> {
+        let count = handles.len() + usize::from(memory.is_some());
+        if self.handles_under_way > 0 && self.handles_under_way + count > HANDLES_UNDER_WAY {
+            self.refresh()?;
+            if self.handles_under_way > 0 && self.handles_under_way + count > HANDLES_UNDER_WAY {
+                return Err(Refusal::Full);
+            }
+        }
+        self.attachment += 1;
+        match side::send(&self.side, self.attachment, memory, handles) {
+            Ok(()) => Ok(()),
+            Err(e) => Err(match sys::exhausted(&e) {
+                Some(crate::Resource::HandlesInFlight) => Refusal::Busy(e),
+                _ if e.kind() == io::ErrorKind::WouldBlock => Refusal::Busy(e),
+                _ if sys::is_hangup(&e) => {
+                    self.break_off("the receiver is gone");
+                    Refusal::Broken("the receiver is gone")
+                }
+                _ => Refusal::Io(e),
+            }),
+        }
+    }
+
+    /// Puts a record at the tail, where `make_room` found room, and publishes it.
+    #[inline]
+    fn put(
+        &mut self,
+        head: RecordHead,
+        parcel: &Parcel<'_>,
+        body: &[&[u8]],
+        origin: Option<&Arc<Origin>>,
+        deadline: Option<Instant>,
+    ) {
+        let mut at = self.write.tail();
+        let offset = self.write.offset(at);
+        let mut skipped = 0;
+        if head.size() > (self.capacity - offset) as u64 {
+            skipped = (self.capacity - offset) as u64;
+            at = at.wrapping_add(skipped);
+        }
+        self.put_word(at, head.to_word());
+        let mut to = self.write.offset(at) + WORD;
+        if head.has_uuid {
+            self.put_bytes(to, parcel.uuid);
+            to += UUID;
+            self.last_uuid = Some(*parcel.uuid);
+        }
+        if head.has_attachments {
+            self.put_bytes(to, &self.attachment.to_le_bytes());
+            to += 8;
+        }
+        for part in body {
+            self.put_bytes(to, part);
+            to += part.len();
+        }
+        let end = at.wrapping_add(head.size());
+        if head.has_attachments {
+            let count = parcel.handles.len() + usize::from(head.kind == Kind::Block);
+            self.handles.push_back((end, count));
+            self.handles_under_way += count;
+        }
+        self.note(end, parcel.uuid, origin, deadline);
+        self.write
+            .publish(skipped + head.size(), self.records.index());
+        if self.messages.must_ring(self.returns.sleep()) {
+            self.ringer.ring();
+        }
+    }
+
+    /// Enters a record into the books that say what becomes of it when the receiver dies.
+    #[inline]
+    fn note(
+        &mut self,
+        end: u64,
+        uuid: &[u8; 16],
+        origin: Option<&Arc<Origin>>,
+        deadline: Option<Instant>,
+    ) {
+        if let Some(run) = self.runs.back_mut()
+            && run.uuid == *uuid
+            && run.deadline == deadline
+            && match (&run.origin, origin) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            }
+        {
+            run.end = end;
+            return;
+        }
+        // What was taken long ago would otherwise pile up while the ring never gets full.
+        if self.runs.len() > 64 {
+            let _ = self.refresh();
+        }
+        self.runs.push_back(Run {
+            end,
+            uuid: *uuid,
+            origin: origin.cloned(),
+            deadline,
+        });
+    }
+
+    #[inline]
+    fn put_word(&self, index: u64, word: u64) {
+        self.put_bytes(self.write.offset(index), &word.to_ne_bytes());
+    }
+
+    #[inline]
+    fn put_bytes(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.capacity);
+        // SAFETY: inside the ring, which is mapped for as long as `self` lives; the bytes from the tail on that
+        // `make_room` found free are this side's alone.
+        unsafe { copy_to_shared(bytes, self.records.ring().add(offset)) };
+    }
+
+    /// Announces that a thread of this side is about to sleep until there is space. True: sleep on the side channel.
+    /// False: there is more room than before, try again.
+    pub(crate) fn sleep_for_space(&mut self) -> Result<Sleep, Refusal> {
+        self.look_for_acceptance();
+        side::drain(&self.side);
+        let before = self.write.head();
+        let fast = self.space.mode() == Mode::Fast;
+        self.space.announce(self.records.sleep());
+        let fenced = fence_before_sleep(fast);
+        self.refresh()?;
+        if self.write.head() != before {
+            self.awake();
+            return Ok(Sleep::NotNow);
+        }
+        Ok(if fenced { Sleep::Sound } else { Sleep::Short })
+    }
+
+    /// After a sleep for space.
+    pub(crate) fn awake(&mut self) {
+        let flags = self.returns.flags().load(Ordering::Relaxed);
+        let fast = self.offer.is_none() && flags & FENCES_REACH_WRITER != 0;
+        self.space.wake(self.records.sleep(), fast);
+    }
+
+    /// Whether the receiver gave something back since the last look.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.returns.index().load(Ordering::Relaxed) != self.write.head()
+    }
+
+    /// Whether all that was written was taken.
+    pub(crate) fn is_drained(&mut self) -> bool {
+        self.refresh().is_ok() && self.write.head() == self.write.tail()
+    }
+
+    /// What a dead receiver had not taken, in its order, and how many messages of it are lost. Take it once.
+    pub(crate) fn untaken(&mut self) -> (Vec<Untaken>, u64) {
+        let (mut untaken, mut lost) = (Vec::new(), 0);
+        if self.write.refresh(self.returns.index()).is_err() {
+            log::warn!("a dead receiver's books are wrong; using what it said last");
+        }
+        let (mut at, end) = (self.write.head(), self.write.tail());
+        let mut uuid = None;
+        while at != end && end.wrapping_sub(at) as i64 > 0 {
+            let offset = self.write.offset(at);
+            // SAFETY: inside the ring, aligned; this side wrote it and nobody else can.
+            let word = unsafe { crate::sync::load_shared(self.records.ring().add(offset).cast()) };
+            let Some(head) = RecordHead::from_word(word) else {
+                break;
+            };
+            let next = at.wrapping_add(head.size());
+            if head.kind == Kind::Pad {
+                at = next;
+                continue;
+            }
+            while self
+                .runs
+                .front()
+                .is_some_and(|r| at.wrapping_sub(r.end) as i64 >= 0)
+            {
+                self.runs.pop_front();
+            }
+            let run = self.runs.front();
+            uuid = run.map(|r| r.uuid).or(uuid);
+            let body = self.bytes(offset + head.body_at(), head.len as usize);
+            let payload = match head.kind {
+                Kind::Block => body
+                    .try_into()
+                    .ok()
+                    .and_then(|b| self.pool.payload(BlockRef::from_bytes(b))),
+                _ => Some(body),
+            };
+            match (run, payload, uuid) {
+                (Some(run), Some(payload), Some(uuid))
+                    if head.objects == 0 && head.regions == 0 && run.origin.is_some() =>
+                {
+                    if let Some(origin) = &run.origin {
+                        untaken.push(Untaken {
+                            uuid,
+                            payload: payload.to_vec(),
+                            origin: origin.clone(),
+                            deadline: run.deadline,
+                        });
+                    }
+                }
+                // A multicast reached everybody else on their own links.
+                (Some(run), ..) if run.origin.is_none() => {}
+                _ => lost += 1,
+            }
+            at = next;
+        }
+        (untaken, lost)
+    }
+
+    fn bytes(&self, offset: usize, len: usize) -> &[u8] {
+        let len = len.min(self.capacity.saturating_sub(offset));
+        // SAFETY: inside the ring; only this side writes, and not while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.records.ring().add(offset).as_ptr(), len) }
+    }
+}
+
+/// How to sleep for space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// There is room by now.
+    NotNow,
+    /// Until the side channel says something.
+    Sound,
+    /// For a moment only: the system refused to fence the receiver, which may have overlooked the announcement.
+    Short,
+}

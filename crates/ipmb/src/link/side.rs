@@ -1,0 +1,88 @@
+//! The packets of a link's side channel.
+
+use crate::sys::{BorrowedHandle, Channel, Handle, MAX_HANDLES};
+use std::io;
+
+/// Receiver to sender: there is room again, or: the link is accepted.
+const NEWS: u8 = 1;
+/// Sender to receiver: handles of a record.
+const HANDLES: u8 = 2;
+/// Kind, padding, number of handles, number of the attachment.
+const HEADER: usize = 16;
+
+/// Sends the handles of one record: a block's memory first, then objects and regions. When it fails half-way the number is
+/// never used by a record, and the receiver throws away what came with it.
+pub(crate) fn send(
+    side: &Channel,
+    number: u64,
+    memory: Option<BorrowedHandle<'_>>,
+    handles: &[BorrowedHandle<'_>],
+) -> io::Result<()> {
+    let packet = |handles: &[BorrowedHandle<'_>]| {
+        let mut bytes = [0; HEADER];
+        bytes[0] = HANDLES;
+        bytes[4..8].copy_from_slice(&(handles.len() as u32).to_le_bytes());
+        bytes[8..].copy_from_slice(&number.to_le_bytes());
+        side.send(&bytes, handles)
+    };
+    if let Some(memory) = memory {
+        packet(&[memory])?;
+    }
+    handles.chunks(MAX_HANDLES).try_for_each(packet)
+}
+
+/// Tells the sender that there is news in the returns. When the channel is full there is news in it already.
+pub(crate) fn tell(side: &Channel) {
+    let _ = side.send(&[NEWS], &[]);
+}
+
+/// Takes the news out of the channel; the sender then looks at the returns.
+pub(crate) fn drain(side: &Channel) {
+    while matches!(side.skip(), Ok(n) if n > 0) {}
+}
+
+/// Why handles could not be taken.
+#[derive(Debug)]
+pub(crate) enum TakeError {
+    /// This process has no room for them; they stay in the channel.
+    Exhausted(io::Error),
+    /// The sender does not keep to the protocol.
+    Broken(&'static str),
+}
+
+/// Takes the handles of attachment `number` until there are `count`. Can be called again after a shortage.
+pub(crate) fn take(
+    side: &Channel,
+    number: u64,
+    count: usize,
+    handles: &mut Vec<Handle>,
+) -> Result<(), TakeError> {
+    while handles.len() < count {
+        let mut bytes = [0; HEADER + 1];
+        let len = match side.peek(&mut bytes) {
+            Ok(len) => len,
+            Err(_) => return Err(TakeError::Broken("a record came before its handles")),
+        };
+        let field = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
+        if len != HEADER || bytes[0] != HANDLES {
+            return Err(TakeError::Broken("an unknown packet in the side channel"));
+        }
+        let theirs = field(8).map_or(0, u64::from_le_bytes);
+        if theirs < number {
+            // Of a record that was given up.
+            let _ = side.skip();
+            continue;
+        }
+        if theirs > number {
+            return Err(TakeError::Broken("handles of a later record"));
+        }
+        let before = handles.len();
+        match side.recv(&mut bytes, handles) {
+            Ok(_) if handles.len() > before && handles.len() <= count => {}
+            Ok(_) => return Err(TakeError::Broken("a wrong number of handles")),
+            Err(e) if crate::sys::exhausted(&e).is_some() => return Err(TakeError::Exhausted(e)),
+            Err(_) => return Err(TakeError::Broken("the side channel failed")),
+        }
+    }
+    Ok(())
+}
