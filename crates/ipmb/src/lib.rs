@@ -15,6 +15,6 @@ pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, T
 pub use label::{Label, LabelOp};
 pub use memory::{MemoryRegion, MemoryRegistry};
 pub use message::{BytesMessage, Message, MessageBox, Object, TypeUuid};
-pub use options::Options;
+pub use options::{Access, Options};
 pub use selector::{Selector, SelectorMode};
 pub use version::{Version, version, version_pre};

@@ -32,7 +32,7 @@ const NO_ID: u32 = u32::MAX;
 ///
 /// # Examples
 ///
-/// ```ignore
+/// ```
 /// use ipmb::{Access, Options, label};
 /// use std::time::Duration;
 ///
@@ -254,7 +254,7 @@ impl fmt::Debug for Options {
 ///
 /// User and group ids are those of Unix; on other systems only `owner` and `anyone` have a meaning.
 ///
-/// ```ignore
+/// ```
 /// use ipmb::Access;
 ///
 /// let family = Access::owner().allow_uid(1001).allow_gid(100);
