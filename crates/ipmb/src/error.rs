@@ -72,6 +72,9 @@ pub enum Error {
         /// The limit in bytes.
         limit: u64,
     },
+    /// The region belongs to the parent of this forked process.
+    #[error("the region belongs to the parent process")]
+    Forked,
     /// Something ran out.
     #[error("out of {0}")]
     Exhausted(Resource, #[source] Arc<io::Error>),

@@ -1,8 +1,14 @@
-//! Memory regions and their registry.
+//! Shared memory that travels with messages.
+//!
+//! [`MemoryRegion`] is one counted handle of a shared memory, [`MemoryRegistry`] gives regions out again once nobody
+//! else holds them. The link layer moves handles between processes by [`MemoryRegion::into_fd`],
+//! [`MemoryRegion::try_clone_fd`] and [`MemoryRegion::from_fd`]; nothing here knows of messages. The memory has no
+//! header: its size is the region's size and nothing in it is trusted, so neither side can mislead the other.
+//!
+//! Other processes may do anything to a region at any time: write to it, freeze it, drop their handles or die.
 
-/// A region.
-#[derive(Debug)]
-pub struct MemoryRegion {}
-/// A registry.
-#[derive(Debug)]
-pub struct MemoryRegistry {}
+mod region;
+mod registry;
+
+pub use region::MemoryRegion;
+pub use registry::MemoryRegistry;

@@ -32,6 +32,9 @@ pub(crate) enum Seal {
 pub(crate) enum Protection {
     Read,
     ReadWrite,
+    /// For memory that is sealed against writing. Up to 6.6 Linux refuses to share such a mapping of a descriptor
+    /// that is open for writing, so it is a private one, which shows the same pages as nobody can write to them.
+    Frozen,
 }
 
 impl Memory {
@@ -71,6 +74,24 @@ impl Memory {
         })
     }
 
+    /// A memory whose seals and size were looked at.
+    pub(super) fn verified(fd: OwnedFd, size: usize) -> Self {
+        Self {
+            fd: Fd::new(fd),
+            size,
+        }
+    }
+
+    /// Whether this process is a forked child of the one that has it.
+    pub(crate) fn forked(&self) -> bool {
+        self.fd.forked()
+    }
+
+    /// Its descriptor where an owned one is asked for by reference.
+    pub(crate) fn as_owned(&self) -> &OwnedFd {
+        self.fd.as_owned()
+    }
+
     /// Adds seals.
     pub(crate) fn seal(&self, seal: Seal) -> io::Result<()> {
         let size = SealFlags::SHRINK | SealFlags::GROW;
@@ -99,9 +120,10 @@ impl Memory {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > self.size) {
             return Err(Errno::INVAL.into());
         }
-        let prot = match protection {
-            Protection::Read => ProtFlags::READ,
-            Protection::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        let (prot, flags) = match protection {
+            Protection::Read => (ProtFlags::READ, MapFlags::SHARED),
+            Protection::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
+            Protection::Frozen => (ProtFlags::READ, MapFlags::PRIVATE),
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
         let start = unsafe {
@@ -109,7 +131,7 @@ impl Memory {
                 std::ptr::null_mut(),
                 len,
                 prot,
-                MapFlags::SHARED,
+                flags,
                 &self.fd,
                 offset as u64,
             )

@@ -2,6 +2,8 @@
 
 mod barrier;
 pub(crate) mod fork;
+mod held;
+mod holders;
 mod memory;
 mod owner;
 mod process;
@@ -11,6 +13,7 @@ mod thread;
 mod wake;
 
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
+pub(crate) use held::{Held, own_descriptors};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 pub(crate) use process::{

@@ -1,0 +1,260 @@
+//! Regions that are used again.
+
+use super::MemoryRegion;
+use crate::error::Error;
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+/// How long a region that nobody uses is kept.
+const KEEP: Duration = Duration::from_secs(5);
+/// New regions are multiples of this, so that sizes that differ by little share regions.
+const GRAIN: usize = 4096;
+/// A region this small is never too big for a request.
+const SMALL: usize = 64 << 10;
+
+type Free = Box<dyn FnOnce()>;
+
+/// Gives out regions and uses their memory again once nobody else, in any process, holds them.
+///
+/// A region is used again only for the same tag, so that receivers who must not see each other's data can be kept
+/// apart; what is in it is not cleared. A region that was frozen, or sent to a process of another user, is never used
+/// again. The registry's own handle counts in [`MemoryRegion::ref_count`].
+///
+/// Nothing happens in the background: what became free is noticed by the next call. No call blocks.
+///
+/// ```
+/// let mut registry = ipmb::MemoryRegistry::default();
+/// let mut region = registry.alloc(8 << 20, None);
+/// region.map(..)?[0] = 1;
+/// drop(region);
+/// assert_eq!(registry.alloc(8 << 20, None).map(..)?[0], 1); // The same memory.
+/// # Ok::<(), ipmb::Error>(())
+/// ```
+#[derive(Default)]
+pub struct MemoryRegistry {
+    entries: Vec<Entry>,
+    /// To be called; a queue, so that a panic in one loses none of the others.
+    freed: VecDeque<Free>,
+}
+
+struct Entry {
+    region: MemoryRegion,
+    tag: Option<Box<str>>,
+    /// Whether it was given out and not seen free since.
+    lent: bool,
+    /// When it was given out or last seen in use.
+    used: Instant,
+    free: Option<Free>,
+}
+
+impl MemoryRegistry {
+    /// A region of at least `min_size` bytes. Its first bytes may be what an earlier user of this registry and `tag`
+    /// left there.
+    ///
+    /// # Panics
+    ///
+    /// Only if the system refuses the memory or a descriptor; [`try_alloc`](Self::try_alloc) returns that as an error.
+    pub fn alloc(&mut self, min_size: usize, tag: Option<&str>) -> MemoryRegion {
+        self.try_alloc(min_size, tag)
+            .unwrap_or_else(|error| panic!("no memory region of {min_size} bytes: {error}"))
+    }
+
+    /// As [`alloc`](Self::alloc), and calls `free` once the region is free: exactly once, on the thread that calls the
+    /// registry, in the first `alloc…` or [`maintain`](Self::maintain) after it became free, or when the registry is
+    /// dropped, be the region still held then or not.
+    ///
+    /// ```
+    /// use std::{cell::Cell, rc::Rc};
+    ///
+    /// let freed = Rc::new(Cell::new(false));
+    /// let mut registry = ipmb::MemoryRegistry::default();
+    /// let region = registry.alloc_with_free(100, Some("video"), { let freed = freed.clone(); move || freed.set(true) });
+    /// registry.maintain();
+    /// assert!(!freed.get());
+    /// drop(region);
+    /// registry.maintain();
+    /// assert!(freed.get());
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// Only if the system refuses the memory or a descriptor, or if a `free` that is due panics.
+    pub fn alloc_with_free(
+        &mut self,
+        min_size: usize,
+        tag: Option<&str>,
+        free: impl FnOnce() + 'static,
+    ) -> MemoryRegion {
+        self.try_alloc_with_free(min_size, tag, free)
+            .unwrap_or_else(|error| panic!("no memory region of {min_size} bytes: {error}"))
+    }
+
+    /// As [`alloc`](Self::alloc), with an error in place of a panic.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Exhausted`] if descriptors or memory ran out, [`Error::Io`] if the system refuses otherwise.
+    pub fn try_alloc(&mut self, min_size: usize, tag: Option<&str>) -> Result<MemoryRegion, Error> {
+        self.take(min_size, tag, None)
+    }
+
+    /// As [`alloc_with_free`](Self::alloc_with_free), with an error in place of a panic. After an error `free` is
+    /// dropped without a call.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_alloc`](Self::try_alloc).
+    pub fn try_alloc_with_free(
+        &mut self,
+        min_size: usize,
+        tag: Option<&str>,
+        free: impl FnOnce() + 'static,
+    ) -> Result<MemoryRegion, Error> {
+        self.take(min_size, tag, Some(Box::new(free)))
+    }
+
+    /// Calls what is due to be called and gives memory back to the system that was not used for 5 seconds. Call it now
+    /// and then where regions are used seldom.
+    pub fn maintain(&mut self) {
+        self.sweep(Instant::now());
+        self.call_freed();
+    }
+
+    fn take(
+        &mut self,
+        min_size: usize,
+        tag: Option<&str>,
+        free: Option<Free>,
+    ) -> Result<MemoryRegion, Error> {
+        let now = Instant::now();
+        self.sweep(now);
+        let result = match self.reuse(min_size, tag, now) {
+            Some((region, entry)) => {
+                entry.free = free;
+                Ok(region)
+            }
+            None => self.add(min_size, tag, free, now),
+        };
+        self.call_freed();
+        result
+    }
+
+    /// Gives out the smallest idle region that fits.
+    fn reuse(
+        &mut self,
+        min_size: usize,
+        tag: Option<&str>,
+        now: Instant,
+    ) -> Option<(MemoryRegion, &mut Entry)> {
+        let sizes = min_size as u64..=(min_size.saturating_mul(2).max(SMALL)) as u64;
+        let entry = self
+            .entries
+            .iter_mut()
+            .filter(|entry| {
+                !entry.lent
+                    && entry.tag.as_deref() == tag
+                    && sizes.contains(&entry.region.buffer_size())
+            })
+            .min_by_key(|entry| entry.region.buffer_size())?;
+        // A descriptor that was taken out may have become a handle again meanwhile.
+        if entry.region.has_others().unwrap_or(true) {
+            return None;
+        }
+        let region = entry.region.clone().ok()?;
+        entry.lent = true;
+        entry.used = now;
+        Some((region, entry))
+    }
+
+    fn add(
+        &mut self,
+        min_size: usize,
+        tag: Option<&str>,
+        free: Option<Free>,
+        now: Instant,
+    ) -> Result<MemoryRegion, Error> {
+        let size = min_size
+            .max(1)
+            .checked_next_multiple_of(GRAIN)
+            .unwrap_or(usize::MAX);
+        let kept = MemoryRegion::try_new(size)?;
+        let region = kept
+            .clone()
+            .map_err(|error| Error::io("opening /proc/self/fd", error))?;
+        self.entries.push(Entry {
+            region: kept,
+            tag: tag.map(Into::into),
+            lent: true,
+            used: now,
+            free,
+        });
+        Ok(region)
+    }
+
+    /// Finds what became free and lets go of what is not worth keeping.
+    fn sweep(&mut self, now: Instant) {
+        let freed = &mut self.freed;
+        if self
+            .entries
+            .first()
+            .is_some_and(|entry| entry.region.forked())
+        {
+            // In a forked child. The regions and the calls are the parent's.
+            self.entries.clear();
+            freed.clear();
+        }
+        self.entries.retain_mut(|entry| {
+            if entry.lent {
+                if entry.region.has_others().unwrap_or(true) {
+                    entry.used = now;
+                    return true;
+                }
+                entry.lent = false;
+                freed.extend(entry.free.take());
+                if !entry.region.is_reusable().unwrap_or(false) {
+                    return false;
+                }
+            }
+            now.saturating_duration_since(entry.used) < KEEP
+        });
+    }
+
+    fn call_freed(&mut self) {
+        while let Some(free) = self.freed.pop_front() {
+            free();
+        }
+    }
+}
+
+impl Drop for MemoryRegistry {
+    fn drop(&mut self) {
+        for mut entry in std::mem::take(&mut self.entries) {
+            if entry.region.forked() {
+                self.freed.clear();
+                return;
+            }
+            self.freed.extend(entry.free.take());
+        }
+        while let Some(free) = self.freed.pop_front() {
+            if catch_unwind(AssertUnwindSafe(free)).is_err() {
+                log::error!("a function that was to be called for a freed memory region panicked");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for MemoryRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryRegistry")
+            .field("regions", &self.entries.len())
+            .field(
+                "lent",
+                &self.entries.iter().filter(|entry| entry.lent).count(),
+            )
+            .finish()
+    }
+}

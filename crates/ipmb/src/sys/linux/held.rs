@@ -1,0 +1,261 @@
+//! Shared memory whose holders can be counted: what a memory region is made of.
+
+use super::{Mapping, Memory, Protection, above_stdio, fork::Fd, holders};
+use crate::error::Error;
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{
+        CWD, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat,
+        fstatfs, openat,
+    },
+    io::Errno,
+};
+use std::{
+    ffi::CString,
+    io,
+    os::fd::AsRawFd,
+    ptr,
+    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
+};
+
+/// `f_type` of shmem. A memfd of huge pages is no region: a hole in it can turn into a SIGBUS.
+const SHMEM: i64 = 0x0102_1994;
+/// The mode bit by which a memory is known to have left its owner's user. It stands in the inode, so that every
+/// process sees it, and a memfd has no other use for it.
+const FOREIGN: Mode = Mode::SVTX;
+
+/// One counted handle of a shared memory: an open file description of its own, with a lock byte.
+#[derive(Debug)]
+pub(crate) struct Held {
+    memory: Memory,
+    /// Whether a caller may have duplicated the descriptor, so that the description outlives this handle.
+    exposed: AtomicBool,
+}
+
+impl Held {
+    /// A new memory of `size` zero bytes and its first handle.
+    pub(crate) fn new(size: usize) -> io::Result<Self> {
+        if isize::try_from(size).is_err() {
+            return Err(Errno::NOMEM.into());
+        }
+        Self::enter(Memory::new(c"ipmb-region", size)?)
+    }
+
+    fn enter(memory: Memory) -> io::Result<Self> {
+        holders::enter(memory.as_fd())?;
+        Ok(Self::entered(memory))
+    }
+
+    fn entered(memory: Memory) -> Self {
+        Self {
+            memory,
+            exposed: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes over a handle that [`Held::into_fd`] or [`Held::try_clone_fd`] made, here or in another process, after
+    /// checking that it is one: a peer may hand over anything.
+    pub(crate) fn from_fd(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
+        let fd = above_stdio(fd).map_err(|error| Error::io("fcntl", error))?;
+        let size = verify(fd.as_fd(), limit)?;
+        Ok(Self::entered(Memory::verified(fd, size)))
+    }
+
+    /// A new handle of the memory that any descriptor of it names.
+    pub(crate) fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
+        let size = verify(fd, u64::MAX)?;
+        let own = reopen(fd).map_err(|error| Error::io("opening /proc/self/fd", error))?;
+        Self::enter(Memory::verified(own, size)).map_err(|error| Error::io("fcntl", error))
+    }
+
+    /// One more handle of the same memory.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        self.alive()?;
+        Self::enter(Memory::verified(
+            reopen(self.memory.as_fd())?,
+            self.memory.size(),
+        ))
+    }
+
+    /// One more handle of the same memory, to be handed over.
+    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.alive()?;
+        let fd = reopen(self.memory.as_fd())?;
+        holders::enter(fd.as_fd())?;
+        Ok(fd)
+    }
+
+    /// This handle, to be handed over. It goes on counting.
+    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+        self.alive()?;
+        if self.exposed.load(Ordering::Relaxed) {
+            // The caller may have a duplicate, which would keep the lock after the receiver was killed.
+            return self.try_clone_fd();
+        }
+        // `Drop` would give the lock up, so the parts are moved out around it.
+        let this = std::mem::ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped nor used again, so the memory is taken once; the flag needs no drop.
+        unsafe { ptr::read(&this.memory) }.into_fd()
+    }
+
+    /// The descriptor for the caller to use as it likes.
+    pub(crate) fn expose(&self) -> &OwnedFd {
+        self.exposed.store(true, Ordering::Relaxed);
+        self.memory.as_owned()
+    }
+
+    /// Fails with `EBADF` in a forked child, which has no handle.
+    fn alive(&self) -> io::Result<()> {
+        if self.forked() {
+            return Err(Errno::BADF.into());
+        }
+        Ok(())
+    }
+
+    /// Whether this process is a forked child of the one that has the handle.
+    pub(crate) fn forked(&self) -> bool {
+        self.memory.forked()
+    }
+
+    /// Size in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.memory.size()
+    }
+
+    /// Maps all of it, which must be more than nothing.
+    pub(crate) fn map(&self, protection: Protection) -> io::Result<Mapping> {
+        self.alive()?;
+        self.memory.map_all(protection)
+    }
+
+    /// Whether anybody else has a handle.
+    pub(crate) fn has_others(&self) -> io::Result<bool> {
+        self.alive()?;
+        holders::has_others(self.memory.as_fd())
+    }
+
+    /// How many handles there are besides this one.
+    pub(crate) fn count_others(&self) -> io::Result<u32> {
+        self.alive()?;
+        holders::count_others(self.memory.as_fd())
+    }
+
+    /// Makes the memory immutable for everybody, or fails with `EBUSY`.
+    pub(crate) fn freeze(&self) -> io::Result<()> {
+        self.alive()?;
+        Ok(fcntl_add_seals(&self.memory, SealFlags::WRITE)?)
+    }
+
+    /// Whether nobody can ever write to the memory again, nor change its size.
+    pub(crate) fn is_frozen(&self) -> io::Result<bool> {
+        self.alive()?;
+        Ok(fcntl_get_seals(&self.memory)?
+            .contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW))
+    }
+
+    /// Notes for every process that the memory was given to another user. Call before it is.
+    pub(crate) fn mark_foreign(&self) -> io::Result<()> {
+        self.alive()?;
+        let mode = Mode::from_raw_mode(fstat(&self.memory)?.st_mode);
+        if mode.contains(FOREIGN) {
+            return Ok(());
+        }
+        Ok(fchmod(&self.memory, mode | FOREIGN)?)
+    }
+
+    /// Whether the memory was given to another user.
+    pub(crate) fn is_foreign(&self) -> io::Result<bool> {
+        self.alive()?;
+        Ok(Mode::from_raw_mode(fstat(&self.memory)?.st_mode).contains(FOREIGN))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.forked() {
+            // Not left to the close: a duplicate that the caller made, or that a fork caught, may live on.
+            holders::leave(self.memory.as_fd());
+        }
+    }
+}
+
+/// Checks what came from somebody else before anything is mapped, and returns the size.
+fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
+    let seals = match fcntl_get_seals(fd) {
+        Ok(seals) => seals,
+        Err(Errno::INVAL | Errno::BADF) => return Err(Error::NotARegion("no shared memory")),
+        Err(error) => return Err(Error::io("fcntl", error)),
+    };
+    if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
+        return Err(Error::NotARegion("its size is not sealed"));
+    }
+    if seals.contains(SealFlags::FUTURE_WRITE) && !seals.contains(SealFlags::WRITE) {
+        return Err(Error::NotARegion("somebody else alone may write to it"));
+    }
+    #[allow(clippy::unnecessary_cast)] // The type differs between targets.
+    let kind = fstatfs(fd)
+        .map_err(|error| Error::io("fstatfs", error))?
+        .f_type as i64;
+    if kind != SHMEM {
+        return Err(Error::NotARegion("no plain shared memory"));
+    }
+    let flags = fcntl_getfl(fd).map_err(|error| Error::io("fcntl", error))?;
+    if flags & OFlags::ACCMODE != OFlags::RDWR {
+        return Err(Error::NotARegion(
+            "its descriptor is not open for both reading and writing",
+        ));
+    }
+    #[allow(clippy::unnecessary_cast)] // The type differs between targets.
+    let size = fstat(fd)
+        .map_err(|error| Error::io("fstat", error))?
+        .st_size as i64;
+    let size = u64::try_from(size).map_err(|_| Error::NotARegion("its size is negative"))?;
+    let limit = limit.min(isize::MAX as u64);
+    if size > limit {
+        return Err(Error::RegionTooLarge { size, limit });
+    }
+    usize::try_from(size).map_err(|_| Error::RegionTooLarge { size, limit })
+}
+
+/// Another open file description of the same memory.
+fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let name = CString::new(fd.as_raw_fd().to_string())?;
+    let fd = openat(
+        own_descriptors()?,
+        &*name,
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    above_stdio(fd)
+}
+
+/// `/proc/self/fd`, opened once: handles can be made too after a sandbox took the path away.
+pub(crate) fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
+    static DIRECTORY: AtomicPtr<Fd> = AtomicPtr::new(ptr::null_mut());
+    let known = DIRECTORY.load(Ordering::Acquire);
+    // SAFETY: null or a leaked box that was published with Release.
+    if let Some(directory) = unsafe { known.as_ref() } {
+        // A forked child must not look into its parent.
+        if !directory.forked() {
+            return Ok(directory.as_fd());
+        }
+    }
+    let directory = openat(
+        CWD,
+        c"/proc/self/fd",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let fresh = Box::into_raw(Box::new(Fd::new(above_stdio(directory)?)));
+    let current =
+        match DIRECTORY.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => fresh,
+            Err(other) => {
+                // SAFETY: `fresh` came from `Box::into_raw` just now and was not published.
+                drop(unsafe { Box::from_raw(fresh) });
+                other
+            }
+        };
+    // SAFETY: published, thus leaked; never null here.
+    Ok(unsafe { (*current).as_fd() })
+}
