@@ -1,5 +1,6 @@
 //! A message bus between processes: `join`, `send`, `recv`.
 
+mod control;
 mod error;
 mod label;
 mod link;

@@ -1,0 +1,8 @@
+//! Membership: who is on the bus, and how two of them get a link. Nothing here is on the path of a message.
+
+pub(crate) mod controller;
+pub(crate) mod directory;
+pub(crate) mod member;
+pub(crate) mod proof;
+pub(crate) mod protocol;
+pub(crate) mod reactor;
