@@ -1,5 +1,8 @@
 //! A message bus between processes: `join`, `send`, `recv`.
 
+// The derive macros name the crate `::ipmb`, in here as everywhere.
+extern crate self as ipmb;
+
 mod error;
 mod label;
 mod link;
@@ -12,9 +15,10 @@ mod sys;
 mod version;
 
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};
+pub use ipmb_derive::{MessageBox, TypeUuid};
 pub use label::{Label, LabelOp};
 pub use memory::{MemoryRegion, MemoryRegistry};
-pub use message::{BytesMessage, Message, MessageBox, Object, TypeUuid};
+pub use message::{BytesMessage, Encoder, Message, MessageBox, Object, Payload, TypeUuid};
 pub use options::{Access, Options};
 pub use selector::{Selector, SelectorMode};
 pub use version::{Version, version, version_pre};

@@ -2,6 +2,7 @@
 
 mod barrier;
 pub(crate) mod fork;
+mod handle;
 mod memory;
 mod owner;
 mod process;
@@ -11,6 +12,7 @@ mod thread;
 mod wake;
 
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
+pub(crate) use handle::{RawHandle, duplicate, handle_as_raw, handle_from_raw, handle_into_raw};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 pub(crate) use process::{
