@@ -41,9 +41,12 @@ pub(super) fn out_of_memory() -> Error {
 /// # Ok::<(), ipmb::Error>(())
 /// ```
 pub struct Encoder<'a> {
-    /// Bytes of `inline` that are initialised. Meaningless once there is a spill.
+    /// Bytes of the head. The first `len` bytes at [`start`](Self::start) are initialised.
     len: usize,
-    spill: Spill,
+    /// Bytes that the head has room for where it is: `INLINE`, or more once it is on the heap.
+    capacity: usize,
+    /// Where the head is once it needs more than `INLINE` bytes. The length is kept in `len`.
+    heap: Heap,
     tail: Option<&'a [u8]>,
     inline: [MaybeUninit<u8>; INLINE],
 }
@@ -54,7 +57,8 @@ impl<'a> Encoder<'a> {
     pub fn new() -> Self {
         Self {
             len: 0,
-            spill: Spill(Vec::new()),
+            capacity: INLINE,
+            heap: Heap(Vec::new()),
             tail: None,
             inline: [const { MaybeUninit::uninit() }; INLINE],
         }
@@ -93,7 +97,7 @@ impl<'a> Encoder<'a> {
     /// Bytes so far.
     #[inline]
     pub fn len(&self) -> usize {
-        self.head().len() + self.tail().len()
+        self.len + self.tail().len()
     }
 
     /// Whether there are none.
@@ -105,12 +109,13 @@ impl<'a> Encoder<'a> {
     /// The bytes that were copied: all before the [`tail`](Self::tail).
     #[inline]
     pub fn head(&self) -> &[u8] {
-        if self.spill.0.capacity() == 0 {
-            // SAFETY: the first `len` bytes of `inline` are initialised and `len <= INLINE`: only `append` changes it.
-            unsafe { slice::from_raw_parts(self.inline.as_ptr().cast(), self.len) }
+        let start = if self.capacity == INLINE {
+            self.inline.as_ptr().cast()
         } else {
-            &self.spill.0
-        }
+            self.heap.0.as_ptr()
+        };
+        // SAFETY: the first `len` bytes there are initialised: `advance` counts only what was written.
+        unsafe { slice::from_raw_parts(start, self.len) }
     }
 
     /// The bytes that are borrowed. A short tail may stand at the end of the [`head`](Self::head) instead.
@@ -121,41 +126,92 @@ impl<'a> Encoder<'a> {
 
     #[inline]
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        if self.spill.0.capacity() == 0 && bytes.len() <= INLINE - self.len {
-            // SAFETY: `len <= INLINE`, so the target lies in `inline` with room for `bytes`, which cannot overlap it:
-            // we hold the only reference to `self`.
-            unsafe {
-                let target = self.inline.as_mut_ptr().cast::<u8>().add(self.len);
-                target.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-            }
-            self.len += bytes.len();
-            return Ok(());
+        let room = self.room(bytes.len())?;
+        // SAFETY: there is room for the bytes, and they cannot be our own: we are borrowed mutably.
+        unsafe {
+            room.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+            self.advance(bytes.len());
         }
-        self.append_to_heap(bytes)
+        Ok(())
     }
 
-    fn append_to_heap(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let spill = &mut self.spill.0;
-        if spill.capacity() - spill.len() < bytes.len() || spill.capacity() == 0 {
-            self.grow(bytes.len())?;
+    #[inline]
+    pub(super) fn append_byte(&mut self, byte: u8) -> Result<(), Error> {
+        let room = self.room(1)?;
+        // SAFETY: there is room for it.
+        unsafe {
+            room.write(byte);
+            self.advance(1);
         }
-        self.spill.0.extend_from_slice(bytes);
         Ok(())
+    }
+
+    /// Appends an integer with 7 bits in each byte, the lowest first; the high bit says that more follow.
+    #[inline]
+    pub(super) fn append_varint(&mut self, mut value: u64) -> Result<(), Error> {
+        let room = self.room(10)?;
+        let mut len = 0;
+        // SAFETY: 64 bits take at most 10 bytes of 7 bits, and there is room for those.
+        unsafe {
+            while value >= 0x80 {
+                room.add(len).write(value as u8 | 0x80);
+                value >>= 7;
+                len += 1;
+            }
+            room.add(len).write(value as u8);
+            self.advance(len + 1);
+        }
+        Ok(())
+    }
+
+    /// As [`append_varint`](Self::append_varint).
+    pub(super) fn append_varint_u128(&mut self, mut value: u128) -> Result<(), Error> {
+        while value >= 0x80 {
+            self.append_byte(value as u8 | 0x80)?;
+            value >>= 7;
+        }
+        self.append_byte(value as u8)
+    }
+
+    /// Where the next `more` bytes go.
+    #[inline]
+    fn room(&mut self, more: usize) -> Result<*mut u8, Error> {
+        if self.capacity - self.len < more {
+            self.grow(more)?;
+        }
+        let start = if self.capacity == INLINE {
+            self.inline.as_mut_ptr().cast()
+        } else {
+            self.heap.0.as_mut_ptr()
+        };
+        // SAFETY: `len <= capacity`, and so many bytes belong to `start`.
+        Ok(unsafe { start.add(self.len) })
+    }
+
+    /// # Safety
+    /// `more` bytes must have been written to the [`room`](Self::room) asked for them.
+    #[inline]
+    unsafe fn advance(&mut self, more: usize) {
+        self.len += more;
     }
 
     /// Makes room on the heap for `more` bytes, and moves there what is inline.
     #[cold]
     #[inline(never)]
     fn grow(&mut self, more: usize) -> Result<(), Error> {
-        if self.spill.0.capacity() > 0 {
-            return self.spill.0.try_reserve(more).map_err(|_| out_of_memory());
+        if self.capacity == INLINE {
+            let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
+            spare
+                .try_reserve(self.len.saturating_add(more).max(4 * INLINE))
+                .map_err(|_| out_of_memory())?;
+            spare.extend_from_slice(self.head());
+            self.heap.0 = spare;
+        } else {
+            // SAFETY: the first `len` bytes are initialised, and `len` is within the capacity.
+            unsafe { self.heap.0.set_len(self.len) };
+            self.heap.0.try_reserve(more).map_err(|_| out_of_memory())?;
         }
-        let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
-        spare
-            .try_reserve(self.len.saturating_add(more).max(4 * INLINE))
-            .map_err(|_| out_of_memory())?;
-        spare.extend_from_slice(self.head());
-        self.spill.0 = spare;
+        self.capacity = self.heap.0.capacity();
         Ok(())
     }
 }
@@ -182,9 +238,9 @@ fn behind_the_tail() -> Error {
 
 /// The heap buffer; capacity zero means unused. A type of its own so that an encoder may be dropped after what its
 /// tail borrows.
-struct Spill(Vec<u8>);
+struct Heap(Vec<u8>);
 
-impl Drop for Spill {
+impl Drop for Heap {
     #[inline]
     fn drop(&mut self) {
         if self.0.capacity() > 0 {

@@ -4,18 +4,13 @@
 //! take no bytes (`Vec<()>` that claims 2⁶⁴ of them), and what a claimed length makes a collection reserve. And bytes left over are an
 //! error.
 
+use super::{DEPTH, EMPTY_ELEMENTS};
 use crate::DecodeError;
 use serde::{
     Deserialize,
     de::{self, DeserializeSeed, IntoDeserializer, Visitor},
 };
 use std::fmt;
-
-/// Levels of nesting.
-const DEPTH: u32 = 128;
-
-/// Elements of sequences that take no bytes, in the whole payload.
-const EMPTY_ELEMENTS: u32 = 1 << 16;
 
 /// A collection may reserve for so many elements before it has seen them.
 const RESERVE: usize = 1 << 16;
@@ -111,21 +106,20 @@ macro_rules! varint {
             const LAST: u8 = (1 << (<$ty>::BITS % 7)) - 1;
 
             let mut value: $ty = 0;
-            for (i, &byte) in self.rest.iter().take(BYTES).enumerate() {
+            let mut rest = self.rest;
+            for i in 0..BYTES {
+                let (&byte, behind) = rest.split_first().ok_or(Fault::End)?;
+                rest = behind;
                 value |= <$ty>::from(byte & 0x7f) << (7 * i);
                 if byte < 0x80 {
                     if i == BYTES - 1 && byte > LAST {
                         return Err(Fault::Varint);
                     }
-                    self.rest = self.rest.get(i + 1..).unwrap_or_default();
+                    self.rest = rest;
                     return Ok(value);
                 }
             }
-            Err(if self.rest.len() < BYTES {
-                Fault::End
-            } else {
-                Fault::Varint
-            })
+            Err(Fault::Varint)
         }
     };
 }

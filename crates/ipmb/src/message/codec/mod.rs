@@ -1,72 +1,38 @@
-//! Postcard's wire format: values to an [`Encoder`] by postcard itself, bytes to values by a deserializer of our own that
-//! a hostile payload cannot make recurse, loop or allocate without bound.
+//! Postcard's wire format, both ways, by a serializer and a deserializer of our own.
+//!
+//! Postcard's own write through a scratch buffer for every integer and recurse, loop and reserve as a payload tells them
+//! to. Ours write in place and have limits, the same on both sides, so that nobody sends what cannot be received.
+//! Property tests hold them to postcard's bytes and values.
 
 mod de;
+mod ser;
+#[cfg(test)]
+mod tests;
 
 use super::Encoder;
 use crate::Error;
-use postcard::{Serializer, ser_flavors::Flavor};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Levels of nesting: structs, tuples, sequences, maps, enums, newtypes and options.
+const DEPTH: u32 = 128;
+
+/// Elements of sequences and entries of maps that take no bytes, in the whole payload.
+const EMPTY_ELEMENTS: u32 = 1 << 16;
 
 /// Appends a value.
 #[inline]
 pub(super) fn encode<T: Serialize>(value: &T, encoder: &mut Encoder<'_>) -> Result<(), Error> {
-    let output = Output {
-        encoder,
-        error: None,
-    };
-    let mut serializer = Serializer { output };
-    value
-        .serialize(&mut serializer)
-        .map_err(|error| match serializer.output.error.take() {
-            Some(error) => error,
-            None => Error::Encode(error.to_string()),
-        })
+    ser::append(value, encoder).map_err(Error::from)
 }
 
 /// Appends the length that stands before a string.
 #[inline]
 pub(super) fn put_length(length: usize, encoder: &mut Encoder<'_>) -> Result<(), Error> {
-    encode(&length, encoder)
+    encoder.append_varint(length as u64)
 }
 
 /// Reads a value that takes all of the bytes.
 #[inline]
 pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     de::from_bytes(bytes).map_err(|fault| Error::Decode(fault.into()))
-}
-
-/// Where postcard writes to. Keeps our error, which postcard's cannot carry.
-struct Output<'e, 'a> {
-    encoder: &'e mut Encoder<'a>,
-    error: Option<Error>,
-}
-
-impl Output<'_, '_> {
-    #[cold]
-    fn fail(&mut self, error: Error) -> postcard::Error {
-        self.error = Some(error);
-        postcard::Error::SerializeBufferFull
-    }
-}
-
-impl Flavor for Output<'_, '_> {
-    type Output = ();
-
-    #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        match self.encoder.append(data) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(error)),
-        }
-    }
-
-    #[inline]
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.try_extend(&[data])
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
