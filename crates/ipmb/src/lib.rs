@@ -1,6 +1,9 @@
 //! A message bus between processes: `join`, `send`, `recv`.
 
 mod control;
+// The derive macros name the crate `::ipmb`, in here as everywhere.
+extern crate self as ipmb;
+
 mod error;
 mod label;
 mod link;
@@ -13,9 +16,10 @@ mod sys;
 mod version;
 
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};
+pub use ipmb_derive::{MessageBox, TypeUuid};
 pub use label::{Label, LabelOp};
 pub use memory::{MemoryRegion, MemoryRegistry};
-pub use message::{BytesMessage, Message, MessageBox, Object, TypeUuid};
+pub use message::{BytesMessage, Encoder, Message, MessageBox, Object, Payload, TypeUuid};
 pub use options::{Access, Options};
 pub use selector::{Selector, SelectorMode};
 pub use version::{Version, version, version_pre};

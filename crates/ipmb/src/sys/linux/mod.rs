@@ -4,6 +4,7 @@ mod barrier;
 pub(crate) mod fork;
 mod held;
 mod holders;
+mod handle;
 mod memory;
 mod owner;
 mod process;
@@ -14,6 +15,7 @@ mod wake;
 
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
 pub(crate) use held::{Held, own_descriptors};
+pub(crate) use handle::{RawHandle, duplicate, handle_as_raw, handle_from_raw, handle_into_raw};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 pub(crate) use process::{
