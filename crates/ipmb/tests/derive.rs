@@ -1,5 +1,7 @@
 //! The derives `MessageBox` and `TypeUuid` as programs use them.
 
+#![allow(clippy::unwrap_used)]
+
 use ipmb::{BytesMessage, Encoder, Error, MessageBox, Payload, TypeUuid};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -100,6 +100,11 @@ impl<'a> Encoder<'a> {
         self.len + self.tail().len()
     }
 
+    #[inline]
+    pub(super) fn head_len(&self) -> usize {
+        self.len
+    }
+
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -29,13 +29,16 @@ pub(super) fn from_bytes<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     if deserializer.rest.is_empty() {
         Ok(value)
     } else {
-        Err(Fault::TrailingBytes)
+        Err(Fault::new(Kind::TrailingBytes))
     }
 }
 
-/// What is wrong with the bytes. Small, since every step returns it.
+/// What is wrong with the bytes. A pointer, so that what every step returns fits into registers.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) struct Fault(Box<Kind>);
+
+#[derive(Debug)]
+enum Kind {
     End,
     Varint,
     Bool,
@@ -46,25 +49,33 @@ pub(super) enum Fault {
     Depth,
     EmptyElements,
     NotSelfDescribing,
-    Custom(Box<String>),
+    Custom(String),
+}
+
+impl Fault {
+    #[cold]
+    #[inline(never)]
+    fn new(kind: Kind) -> Self {
+        Self(Box::new(kind))
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::End => "it ends too early",
-            Self::Varint => "an integer is over its type's range",
-            Self::Bool => "a bool is neither 0 nor 1",
-            Self::Option => "an option is neither 0 nor 1",
-            Self::Char => "a char is not one character of UTF-8",
-            Self::Utf8 => "a string is not UTF-8",
-            Self::TrailingBytes => "bytes are left over",
-            Self::Depth => "it is nested more than 128 levels deep",
-            Self::EmptyElements => "it has more than 65536 elements that take no bytes",
-            Self::NotSelfDescribing => {
+        f.write_str(match &*self.0 {
+            Kind::End => "it ends too early",
+            Kind::Varint => "an integer is over its type's range",
+            Kind::Bool => "a bool is neither 0 nor 1",
+            Kind::Option => "an option is neither 0 nor 1",
+            Kind::Char => "a char is not one character of UTF-8",
+            Kind::Utf8 => "a string is not UTF-8",
+            Kind::TrailingBytes => "bytes are left over",
+            Kind::Depth => "it is nested more than 128 levels deep",
+            Kind::EmptyElements => "it has more than 65536 elements that take no bytes",
+            Kind::NotSelfDescribing => {
                 "its type needs a self-describing format (serde's untagged, flatten or tag)"
             }
-            Self::Custom(message) => message,
+            Kind::Custom(message) => message,
         })
     }
 }
@@ -74,16 +85,16 @@ impl std::error::Error for Fault {}
 impl de::Error for Fault {
     #[cold]
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self::Custom(Box::new(message.to_string()))
+        Self::new(Kind::Custom(message.to_string()))
     }
 }
 
 impl From<Fault> for DecodeError {
     #[cold]
     fn from(fault: Fault) -> Self {
-        Self(match fault {
-            Fault::Custom(message) => *message,
-            other => other.to_string(),
+        Self(match *fault.0 {
+            Kind::Custom(message) => message,
+            _ => fault.to_string(),
         })
     }
 }
@@ -108,18 +119,18 @@ macro_rules! varint {
             let mut value: $ty = 0;
             let mut rest = self.rest;
             for i in 0..BYTES {
-                let (&byte, behind) = rest.split_first().ok_or(Fault::End)?;
+                let (&byte, behind) = rest.split_first().ok_or_else(|| Fault::new(Kind::End))?;
                 rest = behind;
                 value |= <$ty>::from(byte & 0x7f) << (7 * i);
                 if byte < 0x80 {
                     if i == BYTES - 1 && byte > LAST {
-                        return Err(Fault::Varint);
+                        return Err(Fault::new(Kind::Varint));
                     }
                     self.rest = rest;
                     return Ok(value);
                 }
             }
-            Err(Fault::Varint)
+            Err(Fault::new(Kind::Varint))
         }
     };
 }
@@ -132,14 +143,20 @@ impl<'de> Deserializer<'de> {
 
     #[inline]
     fn byte(&mut self) -> Result<u8> {
-        let (&byte, rest) = self.rest.split_first().ok_or(Fault::End)?;
+        let (&byte, rest) = self
+            .rest
+            .split_first()
+            .ok_or_else(|| Fault::new(Kind::End))?;
         self.rest = rest;
         Ok(byte)
     }
 
     #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (&array, rest) = self.rest.split_first_chunk().ok_or(Fault::End)?;
+        let (&array, rest) = self
+            .rest
+            .split_first_chunk()
+            .ok_or_else(|| Fault::new(Kind::End))?;
         self.rest = rest;
         Ok(array)
     }
@@ -147,27 +164,33 @@ impl<'de> Deserializer<'de> {
     /// A length: of bytes, elements or entries.
     #[inline]
     fn length(&mut self) -> Result<usize> {
-        usize::try_from(self.varint_u64()?).map_err(|_| Fault::Varint)
+        usize::try_from(self.varint_u64()?).map_err(|_| Fault::new(Kind::Varint))
     }
 
     /// As many bytes as the length before them says.
     #[inline]
     fn slice(&mut self) -> Result<&'de [u8]> {
         let length = self.length()?;
-        let (slice, rest) = self.rest.split_at_checked(length).ok_or(Fault::End)?;
+        let (slice, rest) = self
+            .rest
+            .split_at_checked(length)
+            .ok_or_else(|| Fault::new(Kind::End))?;
         self.rest = rest;
         Ok(slice)
     }
 
     #[inline]
     fn str(&mut self) -> Result<&'de str> {
-        std::str::from_utf8(self.slice()?).map_err(|_| Fault::Utf8)
+        std::str::from_utf8(self.slice()?).map_err(|_| Fault::new(Kind::Utf8))
     }
 
     /// Goes one level deeper.
     #[inline]
     fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        self.depth = self.depth.checked_sub(1).ok_or(Fault::Depth)?;
+        self.depth = self
+            .depth
+            .checked_sub(1)
+            .ok_or_else(|| Fault::new(Kind::Depth))?;
         let value = read(self);
         self.depth += 1;
         value
@@ -240,17 +263,17 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         match self.byte()? {
             0 => visitor.visit_bool(false),
             1 => visitor.visit_bool(true),
-            _ => Err(Fault::Bool),
+            _ => Err(Fault::new(Kind::Bool)),
         }
     }
 
     #[inline]
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value> {
-        let text = std::str::from_utf8(self.slice()?).map_err(|_| Fault::Char)?;
+        let text = std::str::from_utf8(self.slice()?).map_err(|_| Fault::new(Kind::Char))?;
         let mut chars = text.chars();
         match (chars.next(), chars.next()) {
             (Some(char), None) => visitor.visit_char(char),
-            _ => Err(Fault::Char),
+            _ => Err(Fault::new(Kind::Char)),
         }
     }
 
@@ -259,7 +282,7 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
         match self.byte()? {
             0 => visitor.visit_none(),
             1 => self.nested(|this| visitor.visit_some(this)),
-            _ => Err(Fault::Option),
+            _ => Err(Fault::new(Kind::Option)),
         }
     }
 
@@ -340,15 +363,15 @@ impl<'de> de::Deserializer<'de> for &mut Deserializer<'de> {
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value> {
-        Err(Fault::NotSelfDescribing)
+        Err(Fault::new(Kind::NotSelfDescribing))
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value> {
-        Err(Fault::NotSelfDescribing)
+        Err(Fault::new(Kind::NotSelfDescribing))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value> {
-        Err(Fault::NotSelfDescribing)
+        Err(Fault::new(Kind::NotSelfDescribing))
     }
 }
 
@@ -428,7 +451,9 @@ impl<'de> Elements<'_, 'de> {
     fn account(&mut self, before: usize) -> Result<()> {
         if self.deserializer.rest.len() == before {
             let empty = &mut self.deserializer.empty;
-            *empty = empty.checked_sub(1).ok_or(Fault::EmptyElements)?;
+            *empty = empty
+                .checked_sub(1)
+                .ok_or_else(|| Fault::new(Kind::EmptyElements))?;
         }
         Ok(())
     }

@@ -107,10 +107,10 @@ impl Serializer<'_, '_> {
         Ok(self.encoder.append_varint(index.into())?)
     }
 
-    /// Accounts for an element that began when the encoder had `before` bytes.
+    /// Accounts for an element that began when the head had `before` bytes.
     #[inline]
     fn account(&mut self, before: usize) -> Result<()> {
-        if self.encoder.len() == before {
+        if self.encoder.head_len() == before {
             self.empty = self.empty.checked_sub(1).ok_or_else(|| {
                 Failure::new("it has more than 65536 elements that take no bytes")
             })?;
@@ -248,7 +248,7 @@ impl<'x, 's, 'a> ser::Serializer for &'x mut Serializer<'s, 'a> {
         self.length(length)?;
         self.enter()?;
         Ok(Elements {
-            before: self.encoder.len(),
+            before: self.encoder.head_len(),
             serializer: self,
         })
     }
@@ -343,7 +343,7 @@ fields! {
 /// Elements, or keys and values, whose number stands before them.
 struct Elements<'x, 's, 'a> {
     serializer: &'x mut Serializer<'s, 'a>,
-    /// Bytes that there were when the present element began.
+    /// Bytes that there were when the present entry of a map began.
     before: usize,
 }
 
@@ -353,9 +353,9 @@ impl ser::SerializeSeq for Elements<'_, '_, '_> {
 
     #[inline]
     fn serialize_element<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<()> {
-        self.before = self.serializer.encoder.len();
+        let before = self.serializer.encoder.head_len();
         value.serialize(&mut *self.serializer)?;
-        self.serializer.account(self.before)
+        self.serializer.account(before)
     }
 
     #[inline]
@@ -371,7 +371,7 @@ impl ser::SerializeMap for Elements<'_, '_, '_> {
 
     #[inline]
     fn serialize_key<T: ?Sized + Serialize>(&mut self, key: &T) -> Result<()> {
-        self.before = self.serializer.encoder.len();
+        self.before = self.serializer.encoder.head_len();
         key.serialize(&mut *self.serializer)
     }
 
