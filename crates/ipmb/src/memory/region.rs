@@ -1,13 +1,13 @@
 //! One handle of a shared memory.
 
 use crate::{
+    Object,
     error::Error,
-    sys::{Held, Mapping, Protection},
+    sys::{AsHandle, BorrowedHandle, Handle, Held, Mapping, Protection},
 };
 use std::{
     io,
     ops::{Bound, Range, RangeBounds},
-    os::fd::OwnedFd,
     slice,
     sync::OnceLock,
 };
@@ -78,18 +78,31 @@ impl MemoryRegion {
 
     /// Takes over a handle that came from another process as it left [`into_fd`](Self::into_fd) or
     /// [`try_clone_fd`](Self::try_clone_fd) there. Believes nothing: seals, kind and size are looked at first.
-    pub(crate) fn from_fd(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
+    pub(crate) fn from_fd(fd: Handle, limit: u64) -> Result<Self, Error> {
         Held::from_fd(fd, limit).map(Self::of)
     }
 
     /// This handle, to be handed over. Unmaps it; it goes on counting until the descriptor is closed.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+    pub(crate) fn into_fd(self) -> io::Result<Handle> {
         self.held.into_fd()
     }
 
     /// A further handle, to be handed over. It counts until the descriptor is closed.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn try_clone_fd(&self) -> io::Result<Handle> {
         self.held.try_clone_fd()
+    }
+
+    /// The handle to be put into a socket, for a sender that may yet have to give the region back. Unmaps the region.
+    /// Once it is in the socket, call [`handed_over`](Self::handed_over); a plain drop would end the count of what is
+    /// under way.
+    pub(crate) fn hand_over(&mut self) -> io::Result<BorrowedHandle<'_>> {
+        self.unmap();
+        self.held.lend()
+    }
+
+    /// Closes the handle and leaves the count to what was put into the socket.
+    pub(crate) fn handed_over(self) {
+        drop(self.into_fd());
     }
 
     /// Notes that the region goes to a process of another user than the one that made it, so that no registry uses it
@@ -136,6 +149,33 @@ impl MemoryRegion {
             Err(_) if self.forked() => 0,
             Err(_) => 1,
         }
+    }
+
+    /// The kernel's handle, for uses outside this library. It stays owned by the region; what is made of it by
+    /// [`Object::clone`] does not count in [`ref_count`](Self::ref_count), so a registry may use the memory again
+    /// while such a copy is in use.
+    pub fn object(&self) -> &Object {
+        Object::from_ref(self.held.expose())
+    }
+
+    /// Makes a region of the handle of one: of [`object`](Self::object), or of a sealed memfd that another program
+    /// made. The region gets a handle of its own, which counts; `object` is closed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotARegion`] unless it is shared memory, open for reading and writing, whose size is sealed;
+    /// [`Error::Exhausted`] and [`Error::Io`] as with [`clone`](Self::clone).
+    ///
+    /// ```
+    /// let region = ipmb::MemoryRegion::new(1);
+    /// let same = ipmb::MemoryRegion::from_object(region.object().clone()?)?;
+    /// assert_eq!(same.ref_count(), 2);
+    /// let file = ipmb::Object::from(std::fs::File::open("/dev/null")?);
+    /// assert!(ipmb::MemoryRegion::from_object(file).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_object(object: Object) -> Result<Self, Error> {
+        Held::open(object.as_fd()).map(Self::of)
     }
 
     /// One more handle of the same memory.
@@ -286,6 +326,122 @@ fn within(range: impl RangeBounds<usize>, size: usize) -> Result<Range<usize>, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::MemoryRegistry;
+    use rustix::net::{
+        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+        SocketType, sendmsg, socketpair,
+    };
+    use std::mem::MaybeUninit;
+
+    /// Waits until only `count` handles are left: a child that another test forks keeps copies of raw descriptors for a
+    /// moment.
+    fn falls_to(region: &MemoryRegion, count: u32) -> bool {
+        let start = std::time::Instant::now();
+        while region.ref_count() != count && start.elapsed().as_secs() < 5 {
+            std::thread::yield_now();
+        }
+        region.ref_count() == count
+    }
+
+    #[test]
+    fn a_handle_under_way_counts_until_nobody_can_receive_it() {
+        let region = MemoryRegion::new(10);
+        let under_way = region.clone().unwrap().into_fd().unwrap();
+        let (left, right) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        let mut space = [MaybeUninit::uninit(); 64];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [under_way.as_fd()];
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        sendmsg(
+            &left,
+            &[io::IoSlice::new(b"x")],
+            &mut control,
+            SendFlags::empty(),
+        )
+        .unwrap();
+        drop(under_way);
+        assert_eq!(region.ref_count(), 2);
+        drop(left);
+        assert_eq!(region.ref_count(), 2);
+        drop(right);
+        assert!(falls_to(&region, 1));
+    }
+
+    #[test]
+    fn the_count_does_not_change_while_a_handle_is_handed_over() {
+        let region = MemoryRegion::new(10);
+        let fd = region.try_clone_fd().unwrap();
+        assert_eq!(region.ref_count(), 2);
+        let mut other = MemoryRegion::from_fd(fd, 10).unwrap();
+        assert_eq!((region.ref_count(), other.ref_count()), (2, 2));
+        other.map(..).unwrap();
+        let fd = other.into_fd().unwrap();
+        assert_eq!(region.ref_count(), 2);
+        drop(fd);
+        assert!(falls_to(&region, 1));
+    }
+
+    #[test]
+    fn a_handle_that_could_not_be_sent_is_as_before() {
+        let mut region = MemoryRegion::new(10);
+        let copy = region.object().clone().unwrap();
+        region.map(..).unwrap()[0] = 1;
+        let sent = region.hand_over().unwrap().try_clone_to_owned().unwrap();
+        assert_eq!(region.map(..).unwrap()[0], 1);
+        assert_eq!(region.ref_count(), 1);
+        region.handed_over();
+        let region = MemoryRegion::from_fd(sent, 10).unwrap();
+        let other = MemoryRegion::from_object(copy).unwrap();
+        assert_eq!((region.ref_count(), other.ref_count()), (2, 2));
+    }
+
+    #[test]
+    fn a_copy_of_the_raw_descriptor_does_not_count() {
+        let region = MemoryRegion::new(10);
+        let other = region.clone().unwrap();
+        let copies = [
+            other.object().clone().unwrap(),
+            region.object().clone().unwrap(),
+        ];
+        assert_eq!(region.ref_count(), 2);
+        // Handed over with a copy left behind: the receiver's handle is its own.
+        let fd = other.into_fd().unwrap();
+        assert_eq!(region.ref_count(), 2);
+        drop(fd);
+        assert!(falls_to(&region, 1));
+        drop(copies);
+    }
+
+    #[test]
+    fn a_region_over_the_limit_is_refused() {
+        let fd = MemoryRegion::new(11).into_fd().unwrap();
+        match MemoryRegion::from_fd(fd, 10) {
+            Err(Error::RegionTooLarge {
+                size: 11,
+                limit: 10,
+            }) => {}
+            other => panic!("{other:?}"),
+        }
+        let fd = MemoryRegion::new(0).into_fd().unwrap();
+        assert_eq!(MemoryRegion::from_fd(fd, 0).unwrap().buffer_size(), 0);
+    }
+
+    #[test]
+    fn a_region_that_went_to_another_user_is_not_used_again() {
+        let mut registry = MemoryRegistry::default();
+        let mut region = registry.alloc(4096, None);
+        region.map(..).unwrap()[0] = 1;
+        // Any holder may have been the one that sent it on.
+        region.clone().unwrap().mark_foreign().unwrap();
+        drop(region);
+        assert_eq!(registry.alloc(4096, None).map(..).unwrap()[0], 0);
+    }
 
     #[test]
     fn ranges_are_checked_without_overflow() {

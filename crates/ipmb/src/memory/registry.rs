@@ -258,3 +258,41 @@ impl fmt::Debug for MemoryRegistry {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{cell::Cell, rc::Rc};
+
+    #[test]
+    fn idle_memory_goes_back_to_the_system() {
+        let freed = Rc::new(Cell::new(0));
+        let count = freed.clone();
+        let mut registry = MemoryRegistry::default();
+        let region = registry.alloc_with_free(10, None, move || count.set(count.get() + 1));
+        let raw = region.object().clone().unwrap();
+        let start = Instant::now();
+        // Held here, so it is kept, however old.
+        registry.sweep(start + 3 * KEEP);
+        registry.call_freed();
+        assert_eq!((region.ref_count(), freed.get()), (2, 0));
+        drop(region);
+        // Idle, but in use a moment ago.
+        registry.sweep(start + 4 * KEEP - Duration::from_millis(1));
+        registry.call_freed();
+        assert_eq!((registry.entries.len(), freed.get()), (1, 1));
+        registry.sweep(start + 4 * KEEP);
+        assert_eq!(registry.entries.len(), 0);
+        registry.call_freed();
+        assert_eq!(freed.get(), 1);
+        assert_eq!(MemoryRegion::from_object(raw).unwrap().ref_count(), 1);
+    }
+
+    #[test]
+    fn a_region_found_free_late_goes_back_at_once() {
+        let mut registry = MemoryRegistry::default();
+        drop(registry.alloc(10, None));
+        registry.sweep(Instant::now() + KEEP);
+        assert_eq!(registry.entries.len(), 0);
+    }
+}

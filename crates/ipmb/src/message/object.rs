@@ -20,9 +20,16 @@ use std::io;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
+#[repr(transparent)] // For `from_ref`.
 pub struct Object(Handle);
 
 impl Object {
+    /// The same handle as an `Object`, without taking it over.
+    pub(crate) fn from_ref(handle: &Handle) -> &Self {
+        // SAFETY: `Object` is a transparent wrapper of `Handle`, so a reference to one is valid for the other.
+        unsafe { &*std::ptr::from_ref(handle).cast() }
+    }
+
     /// Takes over a raw handle.
     ///
     /// # Safety
