@@ -175,6 +175,14 @@ pub enum SendError {
     /// There is no space now (only from `try_send`, or from the endpoint's link to itself).
     #[error("the link to endpoint {0} is full")]
     Full(u64),
+    /// The endpoint's queue to itself is full; receive first.
+    #[error(
+        "the endpoint's queue to itself holds {limit} bytes (option `self_queue`); receive first"
+    )]
+    SelfQueueFull {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// A new controller is being elected and who matches is not settled yet (only from `try_send`).
     #[error("a new controller is being elected; who matches is not settled yet")]
     Settling,
@@ -222,6 +230,33 @@ pub enum SendError {
     /// The operating system refused a call.
     #[error("{0} failed")]
     Io(&'static str, #[source] Arc<io::Error>),
+}
+
+impl From<JoinError> for SendError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Timeout => Self::Timeout,
+            JoinError::VersionMismatch(version) => Self::VersionMismatch(version),
+            JoinError::TokenMismatch => Self::TokenMismatch,
+            JoinError::ControllerStopped { pid } => Self::ControllerStopped { pid },
+            JoinError::Exhausted(resource, error) => Self::Exhausted(resource, error),
+            JoinError::Io(what, error) => Self::Io(what, error),
+            _ => Self::PermissionDenied,
+        }
+    }
+}
+
+impl From<JoinError> for RecvError {
+    fn from(error: JoinError) -> Self {
+        match error {
+            JoinError::Timeout => Self::Timeout,
+            JoinError::VersionMismatch(version) => Self::VersionMismatch(version),
+            JoinError::TokenMismatch => Self::TokenMismatch,
+            JoinError::Exhausted(resource, error) => Self::Exhausted(resource, error),
+            JoinError::Io(what, error) => Self::Io(what, error),
+            _ => Self::PermissionDenied,
+        }
+    }
 }
 
 impl From<Error> for SendError {

@@ -31,8 +31,8 @@ enum Command {
     Join(u64, Box<Member>),
     /// A new outgoing link: watch its side channel.
     Watch(u64, u64, Arc<Channel>),
-    /// The receiver has accepted the link; from now on only its death is news.
-    Accepted(u64, u64),
+    /// Whether more than the death of a link's receiver is news.
+    Listen(u64, u64, bool),
     Unwatch(u64, u64),
     /// Introductions are due.
     Introduce(u64),
@@ -120,71 +120,86 @@ fn lease() -> io::Result<Arc<Lease>> {
     Ok(lease)
 }
 
-/// An endpoint's connection to the serving thread. Dropping it forgets the member.
-pub(crate) struct Served {
-    lease: Arc<Lease>,
+/// Gives the serving thread orders about one endpoint.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    shared: Arc<Shared>,
     member: u64,
-    pub(crate) membership: Arc<Membership>,
 }
 
-impl Served {
-    /// Starts a membership; its [`Membership`] tells how it goes.
-    pub(crate) fn start(
-        bus: Bus,
-        make_events: impl FnOnce(&Arc<Membership>) -> Arc<dyn Events>,
-    ) -> Result<Self, JoinError> {
-        let lease = lease().map_err(|e| JoinError::io("starting the serving thread", e))?;
-        let membership = Arc::new(Membership::new());
-        let events = make_events(&membership);
-        let member = Member::new(bus, membership.clone(), events)
-            .map_err(|e| JoinError::io("drawing a random number", e))?;
-        let number = lease.0.next.fetch_add(1, crate::sync::Ordering::Relaxed);
-        lease.0.command(Command::Join(number, Box::new(member)));
-        Ok(Self {
-            lease,
-            member: number,
-            membership,
-        })
+impl Orders {
+    fn give(&self, command: Command) {
+        if !sys::fork::forked_since(self.shared.generation) {
+            self.shared.command(command);
+        }
     }
 
+    /// Watch the side channel of a new outgoing link.
     pub(crate) fn watch(&self, link: u64, side: Arc<Channel>) {
-        self.lease
-            .0
-            .command(Command::Watch(self.member, link, side));
+        self.give(Command::Watch(self.member, link, side));
     }
 
-    pub(crate) fn accepted(&self, link: u64) {
-        self.lease.0.command(Command::Accepted(self.member, link));
+    /// The link is accepted, so that only its death is news; or `arrivals` are news for a while.
+    pub(crate) fn listen(&self, link: u64, arrivals: bool) {
+        self.give(Command::Listen(self.member, link, arrivals));
     }
 
     pub(crate) fn unwatch(&self, link: u64) {
-        self.lease.0.command(Command::Unwatch(self.member, link));
+        self.give(Command::Unwatch(self.member, link));
     }
 
+    /// Introductions are due.
     pub(crate) fn introduce(&self) {
-        self.lease.0.command(Command::Introduce(self.member));
+        self.give(Command::Introduce(self.member));
     }
 
+    /// Tell, or no longer tell, when the directory changes.
     pub(crate) fn watch_directory(&self, on: bool) {
-        self.lease
-            .0
-            .command(Command::WatchDirectory(self.member, on));
+        self.give(Command::WatchDirectory(self.member, on));
     }
 
     pub(crate) fn stop_receiving(&self) {
-        self.lease.0.command(Command::StopReceiving(self.member));
+        self.give(Command::StopReceiving(self.member));
     }
 
     pub(crate) fn leave(&self, parked: Vec<Parked>) {
-        self.lease.0.command(Command::Leave(self.member, parked));
+        self.give(Command::Leave(self.member, parked));
+    }
+}
+
+/// Keeps an endpoint served. Dropping it forgets the member.
+pub(crate) struct Served {
+    /// Dropped after the member was abandoned; the last one waits for the thread's end.
+    _lease: Arc<Lease>,
+    orders: Orders,
+}
+
+impl Served {
+    /// Starts a membership; `membership` tells how it goes.
+    pub(crate) fn start(
+        bus: Bus,
+        membership: Arc<Membership>,
+        make_events: impl FnOnce(Orders) -> Arc<dyn Events>,
+    ) -> Result<Self, JoinError> {
+        let lease = lease().map_err(|e| JoinError::io("starting the serving thread", e))?;
+        let orders = Orders {
+            shared: lease.0.clone(),
+            member: lease.0.next.fetch_add(1, crate::sync::Ordering::Relaxed),
+        };
+        let events = make_events(orders.clone());
+        let member = Member::new(bus, membership, events)
+            .map_err(|e| JoinError::io("drawing a random number", e))?;
+        orders.give(Command::Join(orders.member, Box::new(member)));
+        Ok(Self {
+            _lease: lease,
+            orders,
+        })
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if !sys::fork::forked_since(self.lease.0.generation) {
-            self.lease.0.command(Command::Abandon(self.member));
-        }
+        self.orders.give(Command::Abandon(self.orders.member));
     }
 }
 
@@ -324,11 +339,15 @@ impl Reactor {
                     Err(e) => log::warn!("a link could not be watched: {e}"),
                 }
             }
-            Command::Accepted(key, link) => {
+            Command::Listen(key, link, arrivals) => {
+                let interest = match arrivals {
+                    true => Interest::Arrivals,
+                    false => Interest::Hangup,
+                };
                 if let Some(token) = self.side_token(key, link)
                     && let Some(Source::Side(_, _, side)) = self.sources.get(&token)
                 {
-                    self.wires.change(side.as_fd(), token, Interest::Hangup);
+                    self.wires.change(side.as_fd(), token, interest);
                 }
             }
             Command::Unwatch(key, link) => {

@@ -2,9 +2,9 @@
 
 mod barrier;
 pub(crate) mod fork;
+mod handle;
 mod held;
 mod holders;
-mod handle;
 mod memory;
 mod owner;
 mod process;
@@ -14,8 +14,8 @@ mod thread;
 mod wake;
 
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
-pub(crate) use held::{Held, own_descriptors};
 pub(crate) use handle::{RawHandle, duplicate, handle_as_raw, handle_from_raw, handle_into_raw};
+pub(crate) use held::{Held, own_descriptors};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 pub(crate) use process::{
@@ -24,7 +24,7 @@ pub(crate) use process::{
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat, is_owner_or_root};
 pub(crate) use socket::{Channel, MAX_HANDLES, Packet, Peer};
 pub(crate) use thread::{spawn, yield_now};
-pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, timespec};
+pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, timespec, wait_for};
 
 /// A handle of the library's own, which a forked child does not keep.
 pub(crate) use fork::Fd as OwnHandle;

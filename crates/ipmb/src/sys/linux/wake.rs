@@ -8,9 +8,9 @@
 use super::{above_stdio, fork::Fd};
 use rustix::{
     event::{
-        EventfdFlags,
+        EventfdFlags, PollFd, PollFlags,
         epoll::{self, CreateFlags, EventData, EventFlags},
-        eventfd,
+        eventfd, poll,
     },
     fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
@@ -186,4 +186,22 @@ pub(crate) fn timespec(duration: Duration) -> Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),
     }
+}
+
+/// Sleeps until the handle is readable or hung up. Returns what happened; nothing after a signal or the timeout.
+pub(crate) fn wait_for(handle: impl AsFd, timeout: Option<Duration>) -> io::Result<(bool, bool)> {
+    let handle = handle.as_fd();
+    let mut fds = [PollFd::from_borrowed_fd(
+        handle,
+        PollFlags::IN | PollFlags::RDHUP,
+    )];
+    match poll(&mut fds, timeout.map(timespec).as_ref()) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let happened = fds[0].revents();
+    Ok((
+        happened.contains(PollFlags::IN),
+        happened.intersects(PollFlags::HUP | PollFlags::RDHUP | PollFlags::ERR),
+    ))
 }

@@ -1,0 +1,117 @@
+//! An endpoint's state, and what the serving thread tells it.
+
+use super::{inbox::Inbox, outbox::Outbox};
+use crate::{
+    JoinError, Options, Stats,
+    control::{
+        member::{Events, Membership, Parked, Phase},
+        reactor::Orders,
+    },
+    sys::{self, Channel, Handle},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) struct Core {
+    pub(crate) options: Options,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) orders: Orders,
+    pub(crate) inbox: Inbox,
+    outbox: Mutex<Outbox>,
+    generation: u32,
+}
+
+impl Core {
+    pub(crate) fn new(
+        options: Options,
+        membership: Arc<Membership>,
+        orders: Orders,
+    ) -> Result<Self, JoinError> {
+        let inbox = Inbox::new(&options).map_err(|e| JoinError::io("making the inbox", e))?;
+        Ok(Self {
+            options,
+            membership,
+            orders,
+            inbox,
+            outbox: Mutex::new(Outbox::new()),
+            generation: sys::fork::generation(),
+        })
+    }
+
+    /// Whether this process is a forked child of the one that joined.
+    #[inline]
+    pub(crate) fn forked(&self) -> bool {
+        sys::fork::forked_since(self.generation)
+    }
+
+    #[inline]
+    pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is sent any more. Returns what was parked.
+    pub(crate) fn close(&self) -> Vec<Parked> {
+        self.outbox().close()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.outbox().stats();
+        self.inbox.add_to(&mut stats);
+        stats
+    }
+}
+
+impl Events for Core {
+    fn directory_changed(&self) {
+        self.outbox().pump(self);
+    }
+
+    fn introduced(&self, from: u64, handles: Vec<Handle>) {
+        self.inbox.introduced(from, handles);
+    }
+
+    fn introduce(&self, channel: &Channel) -> bool {
+        let done = self.outbox().introduce_all(channel);
+        // Senders may wait for it.
+        self.membership.change(|_| {});
+        done
+    }
+
+    fn no_such_member(&self, link: u64) {
+        self.outbox().peer_is_gone(self, link);
+    }
+
+    fn side_news(&self, link: u64, hangup: bool) {
+        let mut outbox = self.outbox();
+        if hangup {
+            outbox.peer_is_gone(self, link);
+        } else {
+            outbox.side_news(self, link);
+        }
+    }
+
+    fn parked(&self, parked: Parked) {
+        self.outbox().adopt(self, parked);
+    }
+
+    fn ended(&self) {
+        let phase = self.membership.status().phase.clone();
+        if let Phase::Failed(error) = phase {
+            self.inbox.end(error);
+        }
+    }
+}
+
+/// Stands in for an endpoint that could not be made.
+pub(crate) struct Nobody;
+
+impl Events for Nobody {
+    fn directory_changed(&self) {}
+    fn introduced(&self, _: u64, _: Vec<Handle>) {}
+    fn introduce(&self, _: &Channel) -> bool {
+        true
+    }
+    fn no_such_member(&self, _: u64) {}
+    fn side_news(&self, _: u64, _: bool) {}
+    fn parked(&self, _: Parked) {}
+    fn ended(&self) {}
+}

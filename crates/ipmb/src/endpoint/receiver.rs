@@ -1,0 +1,143 @@
+//! The receiving half.
+
+use super::{Endpoint, inbox::Patience};
+use crate::{Message, MessageBox, RecvError, Stats, control::member::Phase, sys::BorrowedHandle};
+use std::{
+    fmt,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The receiving half of an endpoint. Dropping it makes the endpoint send-only: at once it matches no selector any more,
+/// and what it had not received goes to others who match.
+///
+/// All calls may be made from any thread at the same time; each message goes to one of them.
+pub struct EndpointReceiver<R> {
+    endpoint: Arc<Endpoint>,
+    receives: PhantomData<fn() -> R>,
+}
+
+impl<R> fmt::Debug for EndpointReceiver<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndpointReceiver").finish_non_exhaustive()
+    }
+}
+
+impl<R> EndpointReceiver<R> {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self {
+            endpoint,
+            receives: PhantomData,
+        }
+    }
+
+    /// What this endpoint has done so far.
+    pub fn stats(&self) -> Stats {
+        self.endpoint.stats()
+    }
+
+    fn handle(&self) -> BorrowedHandle<'_> {
+        self.endpoint.core.inbox.poll_handle()
+    }
+}
+
+impl<R: MessageBox> EndpointReceiver<R> {
+    /// Receives the next message. Blocks until there is one, at most for `timeout` (`None`: for ever).
+    ///
+    /// Messages of one sender come in its order. Messages of other types than `R` takes are skipped.
+    ///
+    /// # Errors
+    /// See [`RecvError`]. After [`RecvError::Decode`] and [`RecvError::Attachment`] the message is gone and the next one
+    /// can be received; after [`RecvError::Exhausted`] it is still first in line.
+    pub fn recv(&self, timeout: Option<Duration>) -> Result<Message<R>, RecvError> {
+        self.take(Patience::For(timeout))
+    }
+
+    /// Receives a message if there is one now. After [`RecvError::Empty`] the descriptor ([`AsFd`](std::os::fd::AsFd))
+    /// becomes readable when the next one is there.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Message<R>, RecvError> {
+        self.take(Patience::None)
+    }
+
+    /// The messages as they come; waits for each. Ends when the endpoint is no longer on the bus; a message that
+    /// cannot be received is an `Err` item and the next follows.
+    pub fn iter(&self) -> Iter<'_, R> {
+        Iter { receiver: self }
+    }
+
+    #[inline]
+    fn take(&self, patience: Patience) -> Result<Message<R>, RecvError> {
+        let core = &self.endpoint.core;
+        if core.forked() {
+            return Err(RecvError::Forked);
+        }
+        core.inbox.recv(patience)
+    }
+}
+
+impl<R> Drop for EndpointReceiver<R> {
+    fn drop(&mut self) {
+        let core = &self.endpoint.core;
+        if core.forked() {
+            return;
+        }
+        // Nobody sends: the endpoint leaves as a whole.
+        if Arc::strong_count(&self.endpoint) > 1 {
+            let done = core.membership.status().done;
+            core.orders.stop_receiving();
+            let deadline = Instant::now() + Duration::from_secs(1);
+            core.membership.wait(Some(deadline), |status| {
+                let over = matches!(status.phase, Phase::Left | Phase::Failed(_));
+                (over || status.done > done).then_some(())
+            });
+        }
+        core.inbox.close();
+    }
+}
+
+/// Messages as they come, see [`EndpointReceiver::iter`].
+#[derive(Debug)]
+pub struct Iter<'r, R> {
+    receiver: &'r EndpointReceiver<R>,
+}
+
+impl<R: MessageBox> Iterator for Iter<'_, R> {
+    type Item = Result<Message<R>, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.receiver.recv(None) {
+            Err(
+                RecvError::Left
+                | RecvError::Forked
+                | RecvError::TokenMismatch
+                | RecvError::PermissionDenied
+                | RecvError::VersionMismatch(_)
+                | RecvError::Io(..),
+            ) => None,
+            other => Some(other),
+        }
+    }
+}
+
+impl<'r, R: MessageBox> IntoIterator for &'r EndpointReceiver<R> {
+    type Item = Result<Message<R>, RecvError>;
+    type IntoIter = Iter<'r, R>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+#[cfg(unix)]
+impl<R> std::os::fd::AsFd for EndpointReceiver<R> {
+    /// A descriptor to wait for with poll, epoll or an event loop. It is readable when there may be a message; receive
+    /// with [`try_recv`](EndpointReceiver::try_recv) until it says [`RecvError::Empty`], then wait. Do nothing else
+    /// with it.
+    fn as_fd(&self) -> BorrowedHandle<'_> {
+        self.handle()
+    }
+}

@@ -1,0 +1,351 @@
+//! Two and more processes on one bus.
+
+mod common;
+
+use common::{Peer, SOON, join, listen, name, role, say};
+use ipmb::{
+    BytesMessage, Label, MemoryRegion, Message, MessageBox, Object, RecvError, Selector, SendError,
+    label,
+};
+use std::{
+    io::{Read, Seek, Write},
+    time::Duration,
+};
+
+#[derive(Debug, MessageBox)]
+enum Any {
+    Text(String),
+    Number(u64),
+    Bytes(BytesMessage),
+}
+
+fn text(selector: Selector, text: &str) -> Message<Any> {
+    Message::new(selector, Any::Text(text.to_owned()))
+}
+
+/// What the other processes of these tests do; nothing when run as a test.
+#[test]
+fn peer() {
+    let Some((role, bus)) = role() else { return };
+    match role.as_str() {
+        // Says what it receives, and sends text back to whoever is called "test".
+        "echo" => {
+            let (sender, receiver) = join::<Any, Any>(&bus, label!("echo"));
+            say("joined");
+            loop {
+                let message = receiver.recv(SOON).expect("recv");
+                match message.payload {
+                    Any::Text(t) if t == "stop" => break,
+                    payload => {
+                        let mut back = Message::new(Selector::unicast("test"), payload);
+                        back.objects = message.objects;
+                        back.memory_regions = message.memory_regions;
+                        sender.send(back).expect("send");
+                    }
+                }
+            }
+        }
+        // Joins and waits for the end of its input.
+        "idle" => {
+            let _endpoint = join::<Any, Any>(&bus, label!("idle"));
+            say("joined");
+            while listen().is_some() {}
+        }
+        // Receives numbers when told how many, and says their sum and whether they came in order.
+        "count" => {
+            let (_sender, receiver) = join::<(), u64>(&bus, label!("count"));
+            say("joined");
+            while let Some(line) = listen() {
+                let count: u64 = line.parse().expect("number");
+                let (mut sum, mut last, mut ordered) = (0u64, None, true);
+                for _ in 0..count {
+                    let n = receiver.recv(SOON).expect("recv").payload;
+                    ordered &= last.is_none_or(|l| n == l + 1);
+                    last = Some(n);
+                    sum += n;
+                }
+                say(&format!("{sum} {ordered}"));
+            }
+        }
+        // Sends numbers to "test" for ever.
+        "flood" => {
+            let (sender, _receiver) = join::<u64, ()>(&bus, label!("flood"));
+            say("joined");
+            for n in 0.. {
+                sender
+                    .send(Message::new(Selector::unicast("test"), n))
+                    .expect("send");
+            }
+        }
+        other => panic!("unknown role {other}"),
+    }
+}
+
+#[test]
+fn a_message_between_two_processes_is_lost_or_changed() {
+    let bus = name("echo");
+    let (sender, receiver) = join::<Any, Any>(&bus, label!("test"));
+    let mut peer = Peer::start("peer", "echo", &bus);
+    peer.expect("joined");
+    for size in [0, 1, 100, 5_000, 70_000, 1 << 20, 20 << 20, 70 << 20] {
+        let data: Vec<u8> = (0..size).map(|i| (i * 7 + size) as u8).collect();
+        let sent = BytesMessage {
+            format: 3,
+            data: data.clone(),
+        };
+        sender
+            .send(Message::new(Selector::unicast("echo"), Any::Bytes(sent)))
+            .unwrap();
+        match receiver.recv(SOON).unwrap().payload {
+            Any::Bytes(back) => assert!(back.format == 3 && back.data == data, "{size}"),
+            other => panic!("{other:?}"),
+        }
+    }
+    sender
+        .send(text(Selector::unicast("echo"), "stop"))
+        .unwrap();
+    peer.wait();
+}
+
+#[test]
+fn objects_and_regions_do_not_arrive() {
+    let bus = name("attachments");
+    let (sender, receiver) = join::<Any, Any>(&bus, label!("test"));
+    let mut peer = Peer::start("peer", "echo", &bus);
+    peer.expect("joined");
+    for round in 0..200u8 {
+        let mut file = tempfile();
+        file.write_all(&[round; 10]).unwrap();
+        let mut region = MemoryRegion::new(10_000);
+        region.map(..).unwrap()[9_999] = round;
+        let mut message = text(Selector::unicast("echo"), "look");
+        message.objects.push(Object::from(file));
+        message.memory_regions.push(region);
+        sender.send(message).unwrap();
+        let mut back = receiver.recv(SOON).unwrap();
+        assert_eq!((back.objects.len(), back.memory_regions.len()), (1, 1));
+        let handle: std::os::fd::OwnedFd = back.objects.remove(0).into();
+        let mut file = std::fs::File::from(handle);
+        file.rewind().unwrap();
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, [round; 10]);
+        let region = &mut back.memory_regions[0];
+        assert_eq!(region.map(9_999..).unwrap(), [round]);
+        assert_eq!(region.ref_count(), 1);
+    }
+    sender
+        .send(text(Selector::unicast("echo"), "stop"))
+        .unwrap();
+    peer.wait();
+}
+
+fn tempfile() -> std::fs::File {
+    // SAFETY: the name is a string with a NUL; the descriptor is fresh.
+    unsafe {
+        let fd = libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC);
+        std::os::fd::FromRawFd::from_raw_fd(fd)
+    }
+}
+
+#[test]
+fn order_is_lost_in_a_flood() {
+    let bus = name("order");
+    let (sender, _receiver) = join::<u64, ()>(&bus, label!("test"));
+    let mut peer = Peer::start("peer", "count", &bus);
+    peer.expect("joined");
+    peer.tell("300000");
+    for n in 0..300_000u64 {
+        sender
+            .send(Message::new(Selector::unicast("count"), n))
+            .unwrap();
+    }
+    peer.expect(&format!("{} true", 300_000u64 * 299_999 / 2));
+}
+
+#[test]
+fn selectors_reach_the_wrong_endpoints() {
+    let bus = name("selectors");
+    let ends: Vec<_> = [label!("a", "x"), label!("b", "x"), label!("c")]
+        .into_iter()
+        .map(|label: Label| join::<u32, u32>(&bus, label))
+        .collect();
+    let got = |end: usize| ends[end].1.try_recv().map(|m| m.payload).ok();
+    let send = |selector, n| ends[0].0.send(Message::new(selector, n)).unwrap();
+    send(Selector::unicast("x"), 1);
+    assert_eq!((got(0), got(1), got(2)), (Some(1), None, None));
+    send(Selector::multicast("x"), 2);
+    let arrived = |end: usize| ends[end].1.recv(SOON).unwrap().payload;
+    assert_eq!((arrived(0), arrived(1)), (2, 2));
+    send(Selector::multicast(!ipmb::LabelOp::from("a")), 3);
+    assert_eq!((arrived(1), arrived(2)), (3, 3));
+    send(Selector::unicast("nobody"), 4);
+    assert_eq!((got(0), got(1), got(2)), (None, None, None));
+    assert_eq!(ends[0].0.stats().dropped, 1);
+}
+
+#[test]
+fn a_parked_message_does_not_wait_for_its_receiver() {
+    let bus = name("parked");
+    let (sender, _receiver) = join::<Any, Any>(&bus, label!("test"));
+    let mut selector = Selector::unicast("late");
+    selector.ttl = Duration::from_secs(10);
+    for n in 0..3 {
+        sender.send(text(selector.clone(), &n.to_string())).unwrap();
+    }
+    let (_late, receiver) = join::<Any, Any>(&bus, label!("late"));
+    for n in 0..3 {
+        match receiver.recv(SOON).unwrap().payload {
+            Any::Text(t) => assert_eq!(t, n.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_parked_message_is_lost_when_its_sender_leaves() {
+    let bus = name("handover");
+    let first = join::<Any, Any>(&bus, label!("first"));
+    let (sender, receiver) = join::<Any, Any>(&bus, label!("second"));
+    let mut selector = Selector::unicast("late");
+    selector.ttl = Duration::from_secs(10);
+    sender.send(text(selector, "hello")).unwrap();
+    drop((sender, receiver));
+    // The controller leaves, too, and hands on what it was left.
+    let third = join::<Any, Any>(&bus, label!("third"));
+    drop(first);
+    let (_late, receiver) = join::<Any, Any>(&bus, label!("late"));
+    assert!(matches!(receiver.recv(SOON).unwrap().payload, Any::Text(t) if t == "hello"));
+    drop(third);
+}
+
+#[test]
+fn links_stop_when_the_controller_is_killed() {
+    let bus = name("failover");
+    let mut controller = Peer::start("peer", "idle", &bus);
+    controller.expect("joined");
+    let (_sender, receiver) = join::<(), u64>(&bus, label!("test"));
+    let mut flood = Peer::start("peer", "flood", &bus);
+    flood.expect("joined");
+    for n in 0..100_000 {
+        assert_eq!(receiver.recv(SOON).unwrap().payload, n);
+    }
+    controller.kill();
+    for n in 100_000..300_000 {
+        assert_eq!(receiver.recv(SOON).unwrap().payload, n);
+    }
+    // The bus takes new members.
+    let mut late = Peer::start("peer", "echo", &bus);
+    late.expect("joined");
+}
+
+#[test]
+fn a_frozen_controller_stops_links_in_use() {
+    let bus = name("frozen");
+    let mut controller = Peer::start("peer", "idle", &bus);
+    controller.expect("joined");
+    let (_sender, receiver) = join::<(), u64>(&bus, label!("test"));
+    let mut flood = Peer::start("peer", "flood", &bus);
+    flood.expect("joined");
+    assert_eq!(receiver.recv(SOON).unwrap().payload, 0);
+    controller.signal(libc::SIGSTOP);
+    for n in 1..100_000 {
+        assert_eq!(receiver.recv(SOON).unwrap().payload, n);
+    }
+    let late = ipmb::join::<(), ()>(
+        ipmb::Options::new(bus.as_str(), label!("late"), "token"),
+        Some(Duration::from_millis(300)),
+    );
+    assert!(
+        matches!(late, Err(ipmb::JoinError::ControllerStopped { pid }) if pid == controller.child.id())
+    );
+    controller.signal(libc::SIGCONT);
+    join::<(), ()>(&bus, label!("late"));
+}
+
+#[test]
+fn what_a_killed_receiver_had_not_taken_is_lost() {
+    let bus = name("reroute");
+    let (sender, _receiver) = join::<u64, ()>(&bus, label!("test"));
+    let mut first = Peer::start("peer", "count", &bus);
+    first.expect("joined");
+    let mut second = Peer::start("peer", "count", &bus);
+    second.expect("joined");
+    for n in 0..1000 {
+        sender
+            .send(Message::new(Selector::unicast("count"), n))
+            .unwrap();
+    }
+    first.kill();
+    second.tell("1000");
+    second.expect(&format!("{} true", 1000 * 999 / 2));
+    assert_eq!(sender.stats().rerouted, 1000);
+}
+
+#[test]
+fn a_frozen_receiver_blocks_try_send() {
+    let bus = name("full");
+    let (sender, _receiver) = join::<String, ()>(&bus, label!("test"));
+    let mut peer = Peer::start("peer", "idle", &bus);
+    peer.expect("joined");
+    let message = || Message::new(Selector::unicast("idle"), "7".repeat(10_000));
+    let mut sent = 0;
+    let refused = loop {
+        match sender.try_send(message()) {
+            Ok(()) => sent += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(sent > 50, "{sent}");
+    assert!(matches!(refused.kind(), SendError::Full(_)));
+    assert_eq!(refused.into_message().payload, "7".repeat(10_000));
+    let timed = sender.send_timeout(message(), Some(Duration::from_millis(50)));
+    assert!(matches!(timed.unwrap_err().kind(), SendError::Timeout));
+}
+
+#[test]
+fn a_wrong_token_gets_in() {
+    let bus = name("token");
+    let _first = join::<(), ()>(&bus, label!("first"));
+    let wrong = ipmb::join::<(), ()>(ipmb::Options::new(bus, label!("x"), "other"), SOON);
+    assert!(matches!(wrong, Err(ipmb::JoinError::TokenMismatch)));
+}
+
+#[test]
+fn a_payload_that_does_not_decode_blocks_the_next() {
+    let bus = name("decode");
+    let (sender, receiver) = join::<Any, u64>(&bus, label!("test"));
+    let (raw, _r) = join::<Twin, ()>(&bus, label!("raw"));
+    raw.send(Message::new(Selector::unicast("test"), Twin(vec![1; 40])))
+        .unwrap();
+    raw.send(Message::new(Selector::unicast("test"), Twin(vec![])))
+        .unwrap();
+    assert!(matches!(receiver.recv(SOON), Err(RecvError::Decode(_))));
+    let _ = receiver.recv(SOON);
+    sender
+        .send(Message::new(Selector::unicast("test"), Any::Number(5)))
+        .unwrap();
+    assert_eq!(receiver.recv(SOON).unwrap().payload, 5);
+    assert_eq!(
+        receiver.recv(Some(Duration::ZERO)).map(|m| m.payload).ok(),
+        None
+    );
+}
+
+/// Says that it is a `u64`, and is not.
+struct Twin(Vec<u8>);
+
+impl MessageBox for Twin {
+    fn uuid(&self) -> [u8; 16] {
+        <u64 as ipmb::TypeUuid>::UUID
+    }
+    fn accepts(_: &[u8; 16]) -> bool {
+        false
+    }
+    fn encode<'a>(&'a self, encoder: &mut ipmb::Encoder<'a>) -> Result<(), ipmb::Error> {
+        encoder.put(&self.0)
+    }
+    fn decode(_: &[u8; 16], _: &mut ipmb::Payload<'_>) -> Result<Self, ipmb::Error> {
+        Err(ipmb::Error::TypeUuidNotFound)
+    }
+}

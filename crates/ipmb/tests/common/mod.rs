@@ -1,0 +1,133 @@
+//! Starts further processes of a test: the test's own program again, told by the environment to play one role.
+
+#![allow(dead_code)]
+
+use ipmb::{EndpointReceiver, EndpointSender, Label, MessageBox, Options};
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+pub const SOON: Option<Duration> = Some(Duration::from_secs(10));
+
+/// A bus name that no other test, and no other run, uses.
+pub fn name(test: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "test.{test}.{}.{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+pub fn join<T: MessageBox, R: MessageBox>(
+    bus: &str,
+    label: Label,
+) -> (EndpointSender<T>, EndpointReceiver<R>) {
+    ipmb::join(Options::new(bus, label, "token"), SOON).expect("join")
+}
+
+/// Another process that plays `role` of this test program.
+pub struct Peer {
+    pub child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    /// Starts the test `entry` of this program as `role` on `bus`. The command in `IPMB_TEST_RUNNER`, if set, runs it.
+    pub fn start(entry: &str, role: &str, bus: &str) -> Self {
+        let program = std::env::current_exe().expect("own path");
+        let mut command = match std::env::var("IPMB_TEST_RUNNER") {
+            Ok(runner) => {
+                let mut command = Command::new(runner);
+                command.arg(program);
+                command
+            }
+            Err(_) => Command::new(program),
+        };
+        let mut child = command
+            .args([entry, "--exact", "--nocapture", "--test-threads=1"])
+            .env("IPMB_TEST_ROLE", role)
+            .env("IPMB_TEST_BUS", bus)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start a peer");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped"));
+        Self {
+            child,
+            input: Some(input),
+            output,
+        }
+    }
+
+    /// The next line that the peer said with [`say`].
+    pub fn hear(&mut self) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let n = self.output.read_line(&mut line).expect("read");
+            assert!(n > 0, "the peer ended without a word");
+            if let Some((_, said)) = line.split_once("SAY ") {
+                return said.trim_end().to_owned();
+            }
+        }
+    }
+
+    pub fn expect(&mut self, said: &str) {
+        assert_eq!(self.hear(), said);
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.input.as_mut().expect("still told"), "{line}").expect("tell");
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the child was not waited for, so the id is its.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
+    pub fn wait(mut self) {
+        drop(self.input.take());
+        let status = self.child.wait().expect("wait");
+        assert!(status.success(), "the peer failed: {status}");
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// In a peer: what it was started as, and on which bus.
+pub fn role() -> Option<(String, String)> {
+    Some((
+        std::env::var("IPMB_TEST_ROLE").ok()?,
+        std::env::var("IPMB_TEST_BUS").ok()?,
+    ))
+}
+
+/// In a peer: tells the test something.
+pub fn say(what: &str) {
+    println!("SAY {what}");
+}
+
+/// In a peer: the next line from the test, `None` when the test is over.
+pub fn listen() -> Option<String> {
+    let mut line = String::new();
+    match std::io::stdin().read_line(&mut line) {
+        Ok(n) if n > 0 => Some(line.trim_end().to_owned()),
+        _ => None,
+    }
+}
