@@ -401,7 +401,7 @@ fn what_is_no_region_is_refused() {
     let size = SealFlags::SHRINK | SealFlags::GROW;
     let good = memfd(sealing, size);
     let mut hostile: Vec<(&str, OwnedFd)> = vec![
-        ("pipe", std::io::pipe().unwrap().0.into()),
+        ("pipe", rustix::pipe::pipe().unwrap().0),
         ("device", std::fs::File::open("/dev/null").unwrap().into()),
         ("directory", std::fs::File::open("/").unwrap().into()),
         (
