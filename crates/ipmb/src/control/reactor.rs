@@ -95,6 +95,8 @@ fn lease() -> io::Result<Arc<Lease>> {
     {
         return Ok(lease);
     }
+    // At once while the process has one thread; later it takes the kernel some milliseconds.
+    sys::fences_reach_us();
     let set = WaitSet::new()?;
     let ringer = Ringer::local()?;
     set.add(&ringer, COMMANDS, Interest::Arrivals)?;

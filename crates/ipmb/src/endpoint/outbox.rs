@@ -213,6 +213,18 @@ impl Outbox {
         self.routes.clear();
         let members = &reader.members;
         self.gone.retain(|id| members.contains_key(id));
+        // Of a receiver that died before it accepted the link no hang-up tells: its end is still here.
+        let dead: Vec<u64> = self
+            .links
+            .iter_mut()
+            .flatten()
+            .filter_map(|l| {
+                (l.out.offer().is_some() && !members.contains_key(&l.peer)).then_some(l.peer)
+            })
+            .collect();
+        for peer in dead {
+            self.drop_link(core, peer, "the receiver is gone");
+        }
         if !self.waiting.is_empty() {
             self.pump_now(core);
         }
@@ -302,6 +314,7 @@ impl Outbox {
         };
         self.links[slot] = Some(link);
         self.slots.insert(peer, slot);
+        self.watch_if_needed(core);
         introduced
     }
 
@@ -407,7 +420,13 @@ impl Outbox {
                 self.stats.rerouted += 1;
             }
         }
-        let watching = !self.waiting.is_empty();
+        self.watch_if_needed(core);
+    }
+
+    /// Asks to be told of joins while messages wait, and of deaths while links are not accepted.
+    fn watch_if_needed(&mut self, core: &Core) {
+        let offered = |l: &mut Link| l.out.offer().is_some();
+        let watching = !self.waiting.is_empty() || self.links.iter_mut().flatten().any(offered);
         if watching != self.watching {
             self.watching = watching;
             core.orders.watch_directory(watching);
@@ -544,10 +563,11 @@ impl Outbox {
             regions,
             reroute: false,
         });
-        if !self.watching {
-            self.watching = true;
-            // The controller answers with a look, so that nobody who joined meanwhile is missed.
-            core.orders.watch_directory(true);
+        // The controller answers with a look, so that nobody who joined meanwhile is missed.
+        if self.watching {
+            self.pump(core);
+        } else {
+            self.watch_if_needed(core);
         }
     }
 
