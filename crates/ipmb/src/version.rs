@@ -32,7 +32,7 @@ impl fmt::Display for Version {
 const fn number(digits: &str) -> u8 {
     let (bytes, mut value, mut i) = (digits.as_bytes(), 0, 0);
     while i < bytes.len() {
-        value = value * 10 + (bytes[i] - b'0') as u8;
+        value = value * 10 + (bytes[i] - b'0');
         i += 1;
     }
     value

@@ -113,11 +113,6 @@ impl Directory {
         self.wide(AT_GENERATION).load(Ordering::Relaxed)
     }
 
-    /// Process id of the controller.
-    pub(crate) fn pid(&self) -> u32 {
-        self.word(AT_PID).load(Ordering::Relaxed)
-    }
-
     /// In which space process ids are counted.
     pub(crate) fn pid_space(&self) -> u64 {
         self.wide(AT_PID_SPACE).load(Ordering::Relaxed)
@@ -299,11 +294,6 @@ impl Writer {
 
     pub(crate) fn memory(&self) -> &Memory {
         &self.memory
-    }
-
-    /// Bytes of the entries.
-    pub(crate) fn length(&self) -> usize {
-        self.length as usize
     }
 
     pub(crate) fn joined(&mut self, listed: &Listed) -> Result<(), Full> {

@@ -98,6 +98,8 @@ pub fn join<T: MessageBox, R: MessageBox>(
     options.check()?;
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let bus = Bus::new(options.clone())?;
+    // Opened now, so that regions can be cloned in a sandbox that is entered later. Without it they say so themselves.
+    let _ = crate::sys::own_descriptors();
     let membership = Arc::new(Membership::new());
     let mut core = None;
     let mut failed = None;

@@ -480,6 +480,7 @@ impl Outbox {
         if target == core.membership.status().id {
             return core.inbox.push_local(message).map_err(Attempt::Error);
         }
+        self.mark_regions(target, message)?;
         let link = self.link(target).ok_or(Attempt::NoLink)?;
         let handles = message.handles().map_err(|e| Attempt::Error(io_error(e)))?;
         let handles: Vec<BorrowedHandle<'_>> = message.borrowed(&handles);
@@ -500,6 +501,25 @@ impl Outbox {
             }
         };
         self.count(written, len)
+    }
+
+    /// A region that goes to another user is never used again by a registry.
+    pub(crate) fn mark_regions(&self, target: u64, message: &Sending<'_>) -> Result<(), Attempt> {
+        let members = self.reader.as_ref().map(|r| &r.members);
+        let uid = members.and_then(|m| m.get(&target)).map(|m| m.listed.uid);
+        if uid == Some(sys::uid()) {
+            return Ok(());
+        }
+        for region in message.regions {
+            match region.mark_foreign() {
+                Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(Attempt::Error(io_error(e)));
+                }
+                // Not of its owner's user: then it was marked when it came here.
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Enters a success into the statistics, and says what a refusal means.
@@ -584,7 +604,7 @@ impl Outbox {
         let regions = parked
             .regions
             .into_iter()
-            .filter_map(|r| MemoryRegion::from_fd(r, core.options.max_region).ok())
+            .filter_map(|r| MemoryRegion::from_fd(r, u64::MAX).ok())
             .collect();
         let selector = crate::Selector {
             label_op,

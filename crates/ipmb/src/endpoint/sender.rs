@@ -319,6 +319,12 @@ fn attempt<'c>(
         return (outbox, result);
     }
     let number = link.number;
+    if let Err(attempt) = outbox.mark_regions(target, sending) {
+        return (outbox, Err(attempt));
+    }
+    let Some(link) = outbox.link(target) else {
+        return (outbox, Err(Attempt::NoLink));
+    };
     let lease = match link.out.lease(len) {
         Ok(lease) => lease,
         Err(refusal) => {

@@ -25,7 +25,6 @@ const HOT: u32 = 64;
 pub(crate) struct Record {
     pub uuid: [u8; 16],
     pub objects: u8,
-    pub regions: u8,
     /// First byte of the payload, in memory that the sender may still write to.
     pub payload: NonNull<u8>,
     pub len: usize,
@@ -169,7 +168,6 @@ impl Incoming {
         let mut record = Record {
             uuid,
             objects: head.objects,
-            regions: head.regions,
             payload: self.at(head.body_at()),
             len: head.len as usize,
             handles: Vec::new(),

@@ -197,10 +197,6 @@ impl Outgoing {
         self.side.close();
     }
 
-    pub(crate) fn broken(&self) -> Option<&'static str> {
-        self.broken
-    }
-
     /// Whether a payload of so many bytes goes into the ring itself.
     #[inline]
     pub(crate) fn fits_inline(&self, len: usize) -> bool {
@@ -479,11 +475,6 @@ impl Outgoing {
     /// Whether the receiver gave something back since the last look.
     pub(crate) fn has_moved(&self) -> bool {
         self.returns.index().load(Ordering::Relaxed) != self.write.head()
-    }
-
-    /// Whether all that was written was taken.
-    pub(crate) fn is_drained(&mut self) -> bool {
-        self.refresh().is_ok() && self.write.head() == self.write.tail()
     }
 
     /// What a dead receiver had not taken, in its order, and how many messages of it are lost. Take it once.

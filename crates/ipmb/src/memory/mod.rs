@@ -1,7 +1,7 @@
 //! Shared memory that travels with messages.
 //!
 //! [`MemoryRegion`] is one counted handle of a shared memory, [`MemoryRegistry`] gives regions out again once nobody
-//! else holds them. The link layer moves handles between processes by [`MemoryRegion::hand_over`],
+//! else holds them. The link layer moves handles between processes by
 //! [`MemoryRegion::try_clone_fd`] and [`MemoryRegion::from_fd`]; nothing here knows of messages. The memory has no
 //! header: its size is the region's size and nothing in it is trusted, so neither side can mislead the other.
 //!

@@ -3,7 +3,7 @@
 use crate::{
     Object,
     error::Error,
-    sys::{AsHandle, BorrowedHandle, Handle, Held, Mapping, Protection},
+    sys::{AsHandle, Handle, Held, Mapping, Protection},
 };
 use std::{
     io,
@@ -90,19 +90,6 @@ impl MemoryRegion {
     /// A further handle, to be handed over. It counts until the descriptor is closed.
     pub(crate) fn try_clone_fd(&self) -> io::Result<Handle> {
         self.held.try_clone_fd()
-    }
-
-    /// The handle to be put into a socket, for a sender that may yet have to give the region back. Unmaps the region.
-    /// Once it is in the socket, call [`handed_over`](Self::handed_over); a plain drop would end the count of what is
-    /// under way.
-    pub(crate) fn hand_over(&mut self) -> io::Result<BorrowedHandle<'_>> {
-        self.unmap();
-        self.held.lend()
-    }
-
-    /// Closes the handle and leaves the count to what was put into the socket.
-    pub(crate) fn handed_over(self) {
-        drop(self.into_fd());
     }
 
     /// Notes that the region goes to a process of another user than the one that made it, so that no registry uses it
@@ -371,34 +358,6 @@ mod tests {
         assert_eq!(region.ref_count(), 2);
         drop(right);
         assert!(falls_to(&region, 1));
-    }
-
-    #[test]
-    fn the_count_does_not_change_while_a_handle_is_handed_over() {
-        let region = MemoryRegion::new(10);
-        let fd = region.try_clone_fd().unwrap();
-        assert_eq!(region.ref_count(), 2);
-        let mut other = MemoryRegion::from_fd(fd, 10).unwrap();
-        assert_eq!((region.ref_count(), other.ref_count()), (2, 2));
-        other.map(..).unwrap();
-        let fd = other.into_fd().unwrap();
-        assert_eq!(region.ref_count(), 2);
-        drop(fd);
-        assert!(falls_to(&region, 1));
-    }
-
-    #[test]
-    fn a_handle_that_could_not_be_sent_is_as_before() {
-        let mut region = MemoryRegion::new(10);
-        let copy = region.object().clone().unwrap();
-        region.map(..).unwrap()[0] = 1;
-        let sent = region.hand_over().unwrap().try_clone_to_owned().unwrap();
-        assert_eq!(region.map(..).unwrap()[0], 1);
-        assert_eq!(region.ref_count(), 1);
-        region.handed_over();
-        let region = MemoryRegion::from_fd(sent, 10).unwrap();
-        let other = MemoryRegion::from_object(copy).unwrap();
-        assert_eq!((region.ref_count(), other.ref_count()), (2, 2));
     }
 
     #[test]

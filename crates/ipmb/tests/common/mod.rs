@@ -1,6 +1,6 @@
 //! Starts further processes of a test: the test's own program again, told by the environment to play one role.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::expect_used)]
 
 use ipmb::{EndpointReceiver, EndpointSender, Label, MessageBox, Options};
 use std::{

@@ -98,15 +98,6 @@ impl Held {
         unsafe { ptr::read(&this.memory) }.into_fd()
     }
 
-    /// The descriptor to be put into a socket. Follow with [`Held::into_fd`] once it is there.
-    pub(crate) fn lend(&mut self) -> io::Result<BorrowedFd<'_>> {
-        self.alive()?;
-        if self.exposed.load(Ordering::Relaxed) {
-            *self = self.try_clone()?;
-        }
-        Ok(self.memory.as_fd())
-    }
-
     /// The descriptor for the caller to use as it likes.
     pub(crate) fn expose(&self) -> &OwnedFd {
         self.exposed.store(true, Ordering::Relaxed);

@@ -19,9 +19,7 @@ pub(crate) struct Memory {
 /// What is sealed on top of the size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seal {
-    /// The size only: both sides may map it writably, and a freeze may follow.
-    Size,
-    /// The size, and no more seals may be added.
+    /// The size (as ever), and no more seals may be added.
     SizeForGood,
     /// As `SizeForGood`, and whoever maps from now on maps read-only. Map writably before.
     FutureWrite,
@@ -98,7 +96,6 @@ impl Memory {
         Ok(fcntl_add_seals(
             &self.fd,
             match seal {
-                Seal::Size => size,
                 Seal::SizeForGood => size | SealFlags::SEAL,
                 Seal::FutureWrite => size | SealFlags::FUTURE_WRITE | SealFlags::SEAL,
             },

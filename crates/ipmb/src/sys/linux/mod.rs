@@ -22,7 +22,7 @@ pub(crate) use process::{
     gid, has_ended, is_stopped, is_unmapped, pid, pid_space, start_time, uid, watch_process,
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat, is_owner_or_root};
-pub(crate) use socket::{Channel, MAX_HANDLES, Packet, Peer};
+pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
 pub(crate) use thread::{spawn, yield_now};
 pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, timespec, wait_for};
 

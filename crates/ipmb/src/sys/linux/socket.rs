@@ -167,11 +167,6 @@ impl Channel {
     pub(crate) fn close(&self) {
         let _ = shutdown(&self.0, Shutdown::Both);
     }
-
-    /// Its descriptor. Fails with `EBADF` in a forked child.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
-        self.0.into_owned()
-    }
 }
 
 impl AsFd for Channel {

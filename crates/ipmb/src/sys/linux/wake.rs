@@ -70,11 +70,6 @@ impl Bell {
             Err(e) => Err(e.into()),
         }
     }
-
-    /// Its descriptor. Fails with `EBADF` in a forked child.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
-        self.0.into_owned()
-    }
 }
 
 impl AsFd for Bell {
