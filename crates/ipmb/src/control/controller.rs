@@ -214,9 +214,11 @@ impl Controller {
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
             self.pass_on(wiring);
-            let tokens: Vec<u64> = self.connections.keys().copied().collect();
-            for token in tokens {
-                self.read(token, wiring);
+            wiring.change(self.seat.as_fd(), self.seat_token, Interest::Readable);
+            for (token, connection) in &self.connections {
+                if connection.pending.len() < PENDING {
+                    connection.restore_interest(*token, wiring);
+                }
             }
         }
         let late: Vec<u64> = self
@@ -551,6 +553,7 @@ impl Controller {
         for token in tokens {
             self.admit(token, wiring);
         }
+        self.pass_on(wiring);
     }
 
     /// Appends to the directory; replaces it when it is full.
@@ -752,7 +755,8 @@ impl Controller {
     ) -> Option<Introduction> {
         let Introduction { from, to, link, .. } = introduction;
         let Some(token) = self.ids.get(&to) else {
-            if self.absent.contains_key(&to) {
+            // Its receiver may yet come back.
+            if self.absent.contains_key(&to) || self.settle_by.is_some() {
                 return Some(introduction);
             }
             if let Some(maker) = self.ids.get(&from).and_then(|t| self.connections.get(t)) {

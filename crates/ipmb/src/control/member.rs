@@ -72,6 +72,8 @@ pub(crate) struct Status {
     pub controller: Option<Peer>,
     /// Counts what the controller has answered.
     pub done: u64,
+    /// Counts all changes.
+    pub news: u64,
 }
 
 /// A membership as the endpoint's threads see it.
@@ -91,6 +93,7 @@ impl Membership {
                 channel: None,
                 controller: None,
                 done: 0,
+                news: 0,
             }),
             changed: Condvar::new(),
         }
@@ -101,11 +104,16 @@ impl Membership {
     }
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Status)) {
-        change(&mut self.status());
+        {
+            let mut status = self.status();
+            change(&mut status);
+            status.news += 1;
+        }
         self.changed.notify_all();
     }
 
-    /// Waits until `ready` gives something, or the deadline is over.
+    /// Waits until `ready` gives something, or the deadline is over. It must not take the outbox's lock, under which others
+    /// ask for the status.
     pub(crate) fn wait<T>(
         &self,
         deadline: Option<Instant>,

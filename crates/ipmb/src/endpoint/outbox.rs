@@ -190,8 +190,12 @@ impl Outbox {
             if !reader.settled {
                 return Ok(Standing::Settling);
             }
+            // What the last controller did not pass on is introduced again; accepting twice does no harm.
             for link in self.links.iter_mut().flatten() {
                 link.introduced &= link.out.offer().is_none();
+            }
+            if self.links.iter().flatten().any(|l| !l.introduced) {
+                core.orders.introduce();
             }
             self.reader = Some(reader);
             self.look.valid = false;

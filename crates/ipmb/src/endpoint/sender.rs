@@ -440,10 +440,11 @@ fn wait<'c>(
     match attempt {
         Attempt::NoLink => {
             drop(outbox);
+            let before = core.membership.status().news;
             core.orders.introduce();
-            let ready = |_: &mut _| core.outbox().link(target).map(|_| ());
+            let deadline = Some(until.unwrap_or(now + PATIENCE));
             core.membership
-                .wait(Some(until.unwrap_or(now + PATIENCE)), ready);
+                .wait(deadline, |status| (status.news != before).then_some(()));
             Ok(())
         }
         Attempt::Busy(_) => {
