@@ -79,6 +79,22 @@ fn peer() {
                     .expect("send");
             }
         }
+        // Leaves a forked child behind that lives on.
+        "forks" => {
+            let _endpoint = join::<Any, Any>(&bus, label!("forks"));
+            // SAFETY: the child only sleeps until its parent's death ends it, and then for a while.
+            if unsafe { libc::fork() } == 0 {
+                // SAFETY: closes the pipes to the test and sleeps; no lock is needed.
+                unsafe {
+                    libc::close(0);
+                    libc::close(1);
+                    libc::sleep(5);
+                    libc::_exit(0);
+                }
+            }
+            say("forked");
+            while listen().is_some() {}
+        }
         other => panic!("unknown role {other}"),
     }
 }
@@ -355,4 +371,165 @@ impl MessageBox for Twin {
     fn decode(_: &[u8; 16], _: &mut ipmb::Payload<'_>) -> Result<Self, ipmb::Error> {
         Err(ipmb::Error::TypeUuidNotFound)
     }
+}
+
+/// Every kind of thread at once on one endpoint: several senders, several receivers.
+#[test]
+fn threads_on_one_endpoint_lose_or_repeat_messages() {
+    let bus = name("threads");
+    let (sender, _r) = join::<u64, ()>(&bus, label!("from"));
+    let (_s, receiver) = join::<(), u64>(&bus, label!("to"));
+    let total = 4 * 20_000u64;
+    let seen = std::sync::Mutex::new(vec![0u8; total as usize]);
+    std::thread::scope(|s| {
+        for thread in 0..4 {
+            let sender = sender.clone();
+            s.spawn(move || {
+                for n in 0..20_000 {
+                    let n = thread * 20_000 + n;
+                    sender
+                        .send(Message::new(Selector::unicast("to"), n))
+                        .expect("send");
+                }
+            });
+        }
+        for _ in 0..3 {
+            s.spawn(|| {
+                while let Ok(message) = receiver.recv(Some(Duration::from_millis(500))) {
+                    seen.lock().expect("lock")[message.payload as usize] += 1;
+                }
+            });
+        }
+    });
+    assert!(seen.lock().expect("lock").iter().all(|n| *n == 1));
+}
+
+#[test]
+fn a_poll_for_messages_sleeps_through_one() {
+    let bus = name("poll");
+    let (_sender, receiver) = join::<u64, u64>(&bus, label!("test"));
+    let mut flood = Peer::start("peer", "flood", &bus);
+    flood.expect("joined");
+    for n in 0..200_000 {
+        loop {
+            match receiver.try_recv() {
+                Ok(message) => {
+                    assert_eq!(message.payload, n);
+                    break;
+                }
+                Err(RecvError::Empty) => {
+                    use std::os::fd::{AsFd, AsRawFd};
+                    let mut fd = libc::pollfd {
+                        fd: receiver.as_fd().as_raw_fd(),
+                        events: libc::POLLIN,
+                        revents: 0,
+                    };
+                    // SAFETY: one complete structure.
+                    assert_eq!(unsafe { libc::poll(&raw mut fd, 1, 10_000) }, 1, "at {n}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_of_the_parent_works_in_a_forked_child() {
+    let bus = name("fork");
+    let (sender, receiver) = join::<u64, u64>(&bus, label!("test"));
+    // SAFETY: the child calls nothing that needs another thread, and ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let sent = sender.send(Message::new(Selector::unicast("test"), 1));
+        let received = receiver.try_recv();
+        drop((sender, receiver));
+        let good =
+            matches!(sent, Err(SendError::Forked)) && matches!(received, Err(RecvError::Forked));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(if good { 0 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child of above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+    sender
+        .send(Message::new(Selector::unicast("test"), 2))
+        .unwrap();
+    assert_eq!(receiver.recv(SOON).unwrap().payload, 2);
+}
+
+#[test]
+fn a_forked_child_keeps_the_name_of_a_dead_controller() {
+    let bus = name("forkname");
+    let mut controller = Peer::start("peer", "forks", &bus);
+    controller.expect("forked");
+    controller.kill();
+    let start = std::time::Instant::now();
+    join::<(), ()>(&bus, label!("next"));
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_dropped_receiver_is_still_sent_to() {
+    let bus = name("sendonly");
+    let (sender, _r) = join::<u64, ()>(&bus, label!("from"));
+    let (first_sender, first) = join::<u64, u64>(&bus, label!("to"));
+    let (_s, second) = join::<(), u64>(&bus, label!("to"));
+    let send = |n| {
+        sender
+            .send(Message::new(Selector::unicast("to"), n))
+            .unwrap();
+    };
+    send(1);
+    assert_eq!(first.recv(SOON).unwrap().payload, 1);
+    drop(first);
+    send(2);
+    assert_eq!(second.recv(SOON).unwrap().payload, 2);
+    first_sender
+        .send(Message::new(Selector::unicast("to"), 3))
+        .unwrap();
+    assert_eq!(second.recv(SOON).unwrap().payload, 3);
+}
+
+#[test]
+fn bad_identifiers_get_in() {
+    for bad in [String::new(), "a\0b".into(), "x".repeat(5000)] {
+        let joined = ipmb::join::<(), ()>(ipmb::Options::new(bad, label!("x"), ""), SOON);
+        assert!(matches!(
+            joined,
+            Err(ipmb::JoinError::InvalidIdentifier { .. })
+        ));
+    }
+    // Two long names with the same beginning are two buses.
+    let long = name("long").repeat(20);
+    let (sender, _r) = join::<u64, u64>(&long, label!("x"));
+    let _other = join::<u64, u64>(&(long + "y"), label!("y"));
+    sender
+        .send(Message::new(Selector::unicast("y"), 1))
+        .unwrap();
+    assert_eq!(sender.stats().dropped, 1);
+}
+
+#[test]
+fn a_bus_at_a_path_does_not_survive_its_members() {
+    let dir = std::env::temp_dir().join(name("path"));
+    std::fs::create_dir(&dir).unwrap();
+    let options =
+        |label: &str| ipmb::Options::new("by.path", label!(label), "token").path(dir.join("bus"));
+    for round in 0..3 {
+        let (sender, first) = ipmb::join::<u64, u64>(options("a"), SOON).unwrap();
+        let (_s, second) = ipmb::join::<u64, u64>(options("b"), SOON).unwrap();
+        sender
+            .send(Message::new(Selector::unicast("b"), round))
+            .unwrap();
+        assert_eq!(second.recv(SOON).unwrap().payload, round);
+        if round == 1 {
+            // The other one takes over.
+            drop((sender, first));
+            let (_t, third) = ipmb::join::<u64, u64>(options("c"), SOON).unwrap();
+            _s.send(Message::new(Selector::unicast("c"), 9)).unwrap();
+            assert_eq!(third.recv(SOON).unwrap().payload, 9);
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }

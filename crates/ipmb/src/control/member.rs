@@ -22,7 +22,7 @@ pub(crate) trait Events: Send + Sync {
     /// A new directory, or one that has settled, or a change that was asked for.
     fn directory_changed(&self);
     /// Another endpoint made a link to this one.
-    fn introduced(&self, from: u64, handles: Vec<Handle>);
+    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>);
     /// The control channel has a place for introductions: send those that are due. False: it has none left.
     fn introduce(&self, channel: &Channel) -> bool;
     /// The receiver of an introduction is not a member.
@@ -438,7 +438,9 @@ impl Member {
                 self.membership.change(|_| {});
                 self.events.directory_changed();
             }
-            Some(ToMember::Introduced { from, .. }) => self.events.introduced(from, handles),
+            Some(ToMember::Introduced { from, link }) => {
+                self.events.introduced(from, link, handles);
+            }
             Some(ToMember::NoSuchMember { link }) => self.events.no_such_member(link),
             Some(ToMember::Done) => {
                 self.membership.change(|s| s.done += 1);

@@ -65,8 +65,8 @@ impl Events for Core {
         self.outbox().pump(self);
     }
 
-    fn introduced(&self, from: u64, handles: Vec<Handle>) {
-        self.inbox.introduced(from, handles);
+    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) {
+        self.inbox.introduced(from, link, handles);
     }
 
     fn introduce(&self, channel: &Channel) -> bool {
@@ -106,7 +106,7 @@ pub(crate) struct Nobody;
 
 impl Events for Nobody {
     fn directory_changed(&self) {}
-    fn introduced(&self, _: u64, _: Vec<Handle>) {}
+    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) {}
     fn introduce(&self, _: &Channel) -> bool {
         true
     }

@@ -17,7 +17,7 @@ use crate::{
     sys::{self, AsHandle, BorrowedHandle, Event, Handle, Interest, Ringer, WaitSet},
 };
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -65,6 +65,8 @@ struct State {
 #[derive(Default)]
 struct Arrivals {
     links: Vec<Incoming>,
+    /// The last link of each sender.
+    seen: HashMap<u64, u64>,
     local: VecDeque<Local>,
     local_bytes: usize,
     ended: Option<JoinError>,
@@ -139,8 +141,17 @@ impl Inbox {
         stats.links_in = state.links.iter().flatten().count() as u64;
     }
 
-    /// Another endpoint made a link. Called on the serving thread, which must not wait for a receiving one.
-    pub(crate) fn introduced(&self, from: u64, handles: Vec<Handle>) {
+    /// Another endpoint made a link. Called on the serving thread, which must not wait for a receiving one. After a change
+    /// of the controller an introduction may come a second time; a sender numbers its links upwards.
+    pub(crate) fn introduced(&self, from: u64, number: u64, handles: Vec<Handle>) {
+        if self
+            .arrivals()
+            .seen
+            .get(&from)
+            .is_some_and(|n| *n >= number)
+        {
+            return;
+        }
         let link = match Incoming::accept(from, handles, self.payload_max) {
             Ok(link) => link,
             Err(e) => {
@@ -154,6 +165,7 @@ impl Inbox {
             link.side().close();
             return;
         }
+        arrivals.seen.insert(from, number);
         arrivals.links.push(link);
         drop(arrivals);
         self.arrive();
@@ -301,13 +313,22 @@ impl Inbox {
                 return Err(error.into());
             }
             let Patience::For(timeout) = patience else {
-                if self.polled.load(Ordering::Relaxed) && self.prepare(&mut state).0 {
-                    state = self.sleep(state, Some(Duration::ZERO)).0;
-                    if self.has_something(&state) {
+                if self.polled.load(Ordering::Relaxed) {
+                    // Every link has to be asleep, and every old ring heard, before the set says something new.
+                    let quiet = loop {
+                        if !self.prepare(&mut state).0 {
+                            break false;
+                        }
+                        let rang;
+                        (state, rang) = self.sleep(state, Some(Duration::ZERO));
+                        if !rang {
+                            break true;
+                        }
+                    };
+                    if !quiet {
                         continue;
                     }
-                }
-                if self.has_something(&state) {
+                } else if self.has_something(&state) {
                     continue;
                 }
                 return Err(RecvError::Empty);
