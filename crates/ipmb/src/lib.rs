@@ -1,4 +1,50 @@
-//! A message bus between processes: `join`, `send`, `recv`.
+//! A message bus between the processes of one machine, with no server to install or to start.
+//!
+//! A process [`join`]s a bus, named by an identifier, and becomes an *endpoint* with a [`Label`]. It sends a [`Message`]
+//! to the endpoints whose labels match the message's [`Selector`], and receives what others send to it:
+//!
+//! ```
+//! use ipmb::{Message, Options, Selector, label};
+//! use std::time::Duration;
+//!
+//! let bus = format!("doc.overview.{}", std::process::id()); // "com.example.app" in a real program
+//! let soon = Some(Duration::from_secs(5));
+//!
+//! // As a rule these two are two processes.
+//! let (_sender, earth) = ipmb::join::<(), String>(Options::new(&bus, label!("earth"), ""), soon)?;
+//! let (moon, _receiver) = ipmb::join::<String, ()>(Options::new(&bus, label!("moon"), ""), soon)?;
+//!
+//! moon.send(Message::new(Selector::unicast("earth"), "hello world".to_string()))?;
+//! assert_eq!(earth.recv(soon)?.payload, "hello world");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | name a bus, choose a token, limits and who may join | [`Options`], [`Access`] |
+//! | choose who gets a message, and how long it waits for one | [`Selector`], [`LabelOp`] |
+//! | send types of your own, or several types | [`TypeUuid`], [`MessageBox`] |
+//! | exchange bytes with programs in other languages | [`BytesMessage`] |
+//! | send kernel handles | [`Object`] |
+//! | share memory without copying it | [`MemoryRegion`], [`MemoryRegistry`] |
+//! | send without waiting for space | [`EndpointSender::try_send`], [`EndpointSender::send_timeout`] |
+//! | receive in an event loop | [`EndpointReceiver::try_recv`] and its `AsFd` |
+//! | see what an endpoint did | [`Stats`] |
+//!
+//! # What to know
+//!
+//! * Messages of one sender reach one receiver in the order in which they were sent. Across pairs no order is promised.
+//! * [`EndpointSender::send`] waits while a receiver's link is full. A stopped receiver so holds up those who send to it,
+//!   and nobody else. Two single-threaded endpoints that both wait in `send` on each other wait for ever; `try_send` is
+//!   the cure.
+//! * A message that nobody matches is gone unless its selector has a ttl.
+//! * One endpoint at a time also hosts the controller, which introduces endpoints to each other; another takes over when
+//!   it goes. Set [`Options::controller_affinity`] to false in a process that is debugged or suspended often.
+//! * One thread per process serves its endpoints; no message passes through it once sender and receiver have met.
+//! * After `fork` without `exec`, the child's copies of endpoints and regions return an error `Forked`; join again there.
+//! * The crate logs what goes wrong through the crate `log`.
+//!
+//! It runs on Linux 5.10 and later.
 
 mod control;
 mod endpoint;
@@ -27,3 +73,8 @@ pub use options::{Access, Options};
 pub use selector::{Selector, SelectorMode};
 pub use stats::Stats;
 pub use version::{Version, version, version_pre};
+
+/// The readme's examples are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
