@@ -533,3 +533,80 @@ fn a_bus_at_a_path_does_not_survive_its_members() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+/// Two survivors that never host anything exchange messages while one controller after the other is killed.
+#[test]
+fn a_chain_of_killed_controllers_costs_a_message() {
+    let bus = name("chain");
+    let mut spare = Peer::start("peer", "idle", &bus);
+    spare.expect("joined");
+    let survivor = |label: &str| {
+        let mut options = ipmb::Options::new(bus.as_str(), label!(label), "token");
+        options.controller_affinity = false;
+        ipmb::join::<u64, u64>(options, SOON).expect("join")
+    };
+    let (left, right) = (survivor("left"), survivor("right"));
+    let mut next = 0;
+    for _ in 0..12 {
+        let mut controller = std::mem::replace(&mut spare, Peer::start("peer", "idle", &bus));
+        spare.expect("joined");
+        let exchange = |n: u64| {
+            for (from, to, label) in [(&left, &right, "right"), (&right, &left, "left")] {
+                from.0
+                    .send(Message::new(Selector::unicast(label), n))
+                    .expect("send");
+                assert_eq!(to.1.recv(SOON).expect("recv").payload, n);
+            }
+        };
+        for _ in 0..50 {
+            exchange(next);
+            next += 1;
+        }
+        controller.kill();
+        for _ in 0..50 {
+            exchange(next);
+            next += 1;
+        }
+        // A newcomer is reached at once by both, over first contacts.
+        let (_new, newcomer) = survivor("new");
+        for (end, _) in [&left, &right] {
+            end.send(Message::new(Selector::unicast("new"), next))
+                .expect("send");
+            assert_eq!(newcomer.recv(SOON).expect("recv").payload, next);
+        }
+        // A multicast reaches both survivors and the newcomer.
+        let all = Selector::multicast(ipmb::LabelOp::from("left").or("right").or("new"));
+        left.0.send(Message::new(all, next)).expect("send");
+        for end in [&left.1, &right.1, &newcomer] {
+            assert_eq!(end.recv(SOON).expect("recv").payload, next);
+        }
+    }
+}
+
+#[test]
+fn a_multicast_that_was_handed_back_goes_to_somebody_twice() {
+    let bus = name("bound");
+    let (sender, _r) = join::<String, ()>(&bus, label!("from"));
+    let (_a, quick) = join::<(), String>(&bus, label!("to", "quick"));
+    let mut frozen = Peer::start("peer", "idle", &bus);
+    frozen.expect("joined");
+    frozen.signal(libc::SIGSTOP);
+    let to = || ipmb::LabelOp::from("quick").or("idle");
+    let mut sent = 0;
+    let error = loop {
+        let message = Message::new(Selector::multicast(to()), "m".repeat(20_000));
+        match sender.try_send(message) {
+            Ok(()) => {
+                sent += 1;
+                quick.recv(SOON).unwrap();
+            }
+            Err(error) => break error,
+        }
+    };
+    assert!(sent > 10);
+    let back = error.into_message();
+    assert_eq!(back.unreached().len(), 1);
+    quick.recv(SOON).unwrap();
+    assert!(sender.try_send(back).is_err());
+    assert!(matches!(quick.try_recv(), Err(RecvError::Empty)));
+}
