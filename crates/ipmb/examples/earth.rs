@@ -3,13 +3,13 @@
 //!
 //! The messages go to the crate `log`; install a logger of your choice to see them.
 
-#![allow(clippy::expect_used)]
+#![allow(clippy::expect_used, unused_variables)]
 
 use ipmb::label;
 
 fn main() {
     let options = ipmb::Options::new("com.solar", label!("earth"), "");
-    let (_sender, receiver) = ipmb::join::<String, String>(options, None).expect("Join");
+    let (sender, receiver) = ipmb::join::<String, String>(options, None).expect("Join");
     while let Ok(message) = receiver.recv(None) {
         log::info!("received: {}", message.payload);
     }

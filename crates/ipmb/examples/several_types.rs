@@ -21,14 +21,14 @@ enum Anything {
 }
 
 #[derive(Debug, PartialEq, MessageBox)]
-enum Some {
+enum Wanted {
     Text(String),
     Mine(MyMessage),
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = format!("example.types.{}", std::process::id());
-    let (_, receiver) = ipmb::join::<(), Some>(Options::new(&*bus, label!("earth"), ""), None)?;
+    let (_, receiver) = ipmb::join::<(), Wanted>(Options::new(&*bus, label!("earth"), ""), None)?;
     let (sender, _) = ipmb::join::<Anything, ()>(Options::new(&*bus, label!("moon"), ""), None)?;
 
     let data = vec![1, 2, 3];
@@ -43,8 +43,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     for _ in 0..2 {
         match receiver.recv(None)?.payload {
-            Some::Text(text) => println!("a string: {text}"),
-            Some::Mine(MyMessage { foo, bar }) => println!("a struct: foo {foo}, bar {bar}"),
+            Wanted::Text(text) => println!("a string: {text}"),
+            Wanted::Mine(mine) => println!("a struct: {mine:?}"),
         }
     }
     println!("skipped: {}", receiver.stats().skipped);
