@@ -109,11 +109,10 @@ impl Member {
         for order in io::stdin().lines() {
             member.obey(&order.expect("read an order"));
         }
-        // The receiving thread ends with the process.
-        member
-            .sender
-            .leave(Some(Duration::from_secs(2)))
-            .expect("leave the bus");
+        // The receiving thread ends with the process. Whoever could not leave in time is missed a moment later.
+        if let Err(error) = member.sender.leave(Some(Duration::from_secs(1))) {
+            eprintln!("{} left without good-bye: {error}", member.role);
+        }
     }
 
     fn send(&self, selector: Selector, mail: Mail) {
@@ -460,10 +459,18 @@ impl Director {
     fn end(&mut self) -> Result<(), String> {
         for (role, child) in &mut self.members {
             drop(child.stdin.take()); // No more orders.
-            match wait(child, self.deadline) {
-                Some(true) => println!("   {role:>6}: (left and ended)"),
-                Some(false) => return Err(format!("{role} did not end well")),
-                None => return Err(format!("{role} did not leave")),
+            loop {
+                let left = self.deadline.saturating_duration_since(Instant::now());
+                match self.reports.recv_timeout(left) {
+                    Ok((from, None)) if from == *role => break,
+                    Ok((from, Some(line))) => self.seen.push((from, line)),
+                    Ok(_) => {}
+                    Err(_) => return Err(format!("did not happen in time: {role} leaves")),
+                }
+            }
+            match child.wait() {
+                Ok(status) if status.success() => println!("   {role:>6}: (left and ended)"),
+                other => return Err(format!("{role} did not end well: {other:?}")),
             }
         }
         // Ends once all that was reported is read.
@@ -476,18 +483,6 @@ impl Director {
         match self.seen.first() {
             None => Ok(()),
             Some((role, line)) => Err(format!("was not announced: {role} {line}")),
-        }
-    }
-}
-
-/// Whether the child ended well; `None` if it did not end within the time.
-fn wait(child: &mut Child, deadline: Instant) -> Option<bool> {
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return Some(status.success()),
-            Ok(None) if Instant::now() < deadline => thread::sleep(Duration::from_millis(1)),
-            Ok(None) => return None,
-            Err(_) => return Some(false),
         }
     }
 }
