@@ -610,3 +610,39 @@ fn a_multicast_that_was_handed_back_goes_to_somebody_twice() {
     assert!(sender.try_send(back).is_err());
     assert!(matches!(quick.try_recv(), Err(RecvError::Empty)));
 }
+
+#[test]
+fn a_receive_goes_on_after_its_endpoint_has_left() {
+    let (sender, receiver) = join::<u64, u64>(&name("leave"), label!("x"));
+    std::thread::scope(|s| {
+        let waiting = s.spawn(|| receiver.recv(None).map(|m| m.payload));
+        sender.leave(SOON).unwrap();
+        assert!(matches!(waiting.join().unwrap(), Err(RecvError::Left)));
+    });
+    let message = || Message::new(Selector::unicast("x"), 1);
+    assert!(matches!(sender.send(message()), Err(SendError::Left)));
+    assert!(matches!(receiver.try_recv(), Err(RecvError::Left)));
+}
+
+#[test]
+fn endpoints_that_leave_at_once_wait_for_each_other() {
+    for affinity in [true, false] {
+        let bus = name("all");
+        let ends: Vec<_> = (0..5)
+            .map(|n| {
+                let mut options = ipmb::Options::new(bus.as_str(), label!("x"), "token");
+                options.controller_affinity = affinity || n == 0;
+                ipmb::join::<(), ()>(options, SOON).unwrap()
+            })
+            .collect();
+        std::thread::scope(|s| {
+            for (sender, _) in &ends {
+                s.spawn(|| {
+                    let start = std::time::Instant::now();
+                    sender.leave(Some(Duration::from_secs(5))).unwrap();
+                    assert!(start.elapsed() < Duration::from_secs(1));
+                });
+            }
+        });
+    }
+}

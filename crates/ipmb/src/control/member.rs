@@ -219,6 +219,10 @@ pub(crate) struct Member {
     /// The serving thread hosts the controller because this member won the election.
     pub(crate) hosts: Option<u64>,
     pub(crate) leaving: Option<Vec<Parked>>,
+    /// As a leaver it has told the controller so.
+    pub(crate) said_good_bye: bool,
+    /// As a leaver it has handed the controller's role over, and does not take it again.
+    pub(crate) gave_up: bool,
     /// Introductions are due and the channel had no room.
     pub(crate) owes_introductions: bool,
 }
@@ -246,6 +250,8 @@ impl Member {
             mark: None,
             hosts: None,
             leaving: None,
+            said_good_bye: false,
+            gave_up: false,
             owes_introductions: false,
         })
     }
@@ -257,7 +263,7 @@ impl Member {
             uid: sys::uid(),
             gid: sys::gid(),
         };
-        self.bus.options.controller_affinity && self.leaving.is_none() && self.bus.admits(&this)
+        self.bus.options.controller_affinity && !self.gave_up && self.bus.admits(&this)
     }
 
     /// Starts to talk to a controller.
@@ -473,6 +479,7 @@ impl Member {
     /// The connection is lost.
     pub(crate) fn disconnected(&mut self) {
         self.channel = None;
+        self.said_good_bye = false;
         self.membership.change(|s| {
             s.channel = None;
             if matches!(s.phase, Phase::Joined) {

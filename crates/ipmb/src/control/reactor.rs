@@ -25,6 +25,9 @@ use std::{
 const LEFT_HANDLES: usize = 64;
 const LEFT_BYTES: usize = 64 << 20;
 
+/// A leaver that finds no controller so many times is the last one.
+const LAST_TRY: u32 = 8;
+
 const COMMANDS: u64 = 0;
 
 enum Command {
@@ -469,6 +472,10 @@ impl Reactor {
         }
         // Somebody has the name and does not listen yet, or its queue is full, or nobody wants it.
         member.tries = (member.tries + 1).min(16);
+        if member.leaving.is_some() && !member.may_host() && member.tries >= LAST_TRY {
+            self.left(key);
+            return;
+        }
         let pause = match member.may_host() {
             true => Duration::from_micros(100) * member.tries,
             false => Duration::from_millis(1) * (1 << member.tries.min(5)),
@@ -492,11 +499,11 @@ impl Reactor {
                 self.seek(key);
             }
             Next::End => {
-                let left = self.members.get(&key).is_some_and(|m| m.leaving.is_some());
-                if left && let Some(member) = self.members.get(&key) {
-                    member.membership.change(|s| s.phase = Phase::Left);
+                if self.members.get(&key).is_some_and(|m| m.leaving.is_some()) {
+                    self.left(key);
+                } else {
+                    self.end(key);
                 }
-                self.end(key);
             }
         }
     }
@@ -549,34 +556,44 @@ impl Reactor {
     }
 
     fn leave(&mut self, key: u64, parked: Vec<Parked>) {
+        if let Some(member) = self.members.get_mut(&key) {
+            member.leaving = Some(parked);
+            self.leave_if_joined(key);
+        }
+    }
+
+    /// The leaver hosts the controller: others take over. What it has parked goes to whoever does.
+    fn leave_the_seat(&mut self, key: u64, seat: u64) {
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
         let id = member.membership.status().id;
-        let nothing_left = parked.is_empty();
-        member.leaving = Some(parked);
-        if let Some(seat) = member.hosts.take() {
-            let others = self
-                .controllers
-                .get(&seat)
-                .is_some_and(|c| c.has_others(id));
-            self.give_up(seat, Some(id));
-            if nothing_left || !others {
-                if let Some(member) = self.members.get_mut(&key) {
-                    let lost = member.leaving.take().map_or(0, |p| p.len());
-                    if lost > 0 {
-                        log::warn!("{lost} parked messages are lost: nobody is left on the bus");
-                    }
-                    member.membership.change(|s| s.phase = Phase::Left);
-                }
-                self.end(key);
-                return;
-            }
-            // What is parked goes to whoever wins.
+        member.hosts = None;
+        member.gave_up = true;
+        let nothing_parked = member.leaving.as_ref().is_none_or(Vec::is_empty);
+        let alone = !self
+            .controllers
+            .get(&seat)
+            .is_some_and(|c| c.has_others(id));
+        self.give_up(seat, Some(id));
+        if nothing_parked || alone {
+            self.left(key);
+        } else {
             self.disconnect(key);
-            return;
         }
-        self.leave_if_joined(key);
+    }
+
+    /// A leave is complete.
+    fn left(&mut self, key: u64) {
+        if let Some(member) = self.members.get_mut(&key) {
+            let lost = member.leaving.take().map_or(0, |p| p.len());
+            if lost > 0 {
+                log::warn!("{lost} parked messages are lost: nobody took them over");
+            }
+            member.membership.change(|s| s.phase = Phase::Left);
+            member.events.ended();
+        }
+        self.end(key);
     }
 
     /// Sends what a leaver leaves behind, and its farewell.
@@ -584,12 +601,16 @@ impl Reactor {
         let Some(member) = self.members.get_mut(&key) else {
             return;
         };
-        if !member.is_member() {
+        if !member.is_member() || member.leaving.is_none() || member.said_good_bye {
             return;
         }
-        let Some(parked) = member.leaving.as_mut().map(std::mem::take) else {
+        if let Some(seat) = member.hosts {
+            self.leave_the_seat(key, seat);
             return;
-        };
+        }
+        member.said_good_bye = true;
+        let parked = member.leaving.as_mut().map(std::mem::take);
+        let parked = parked.unwrap_or_default();
         let (mut handles, mut bytes, mut lost) = (0, 0, 0);
         for message in parked {
             handles += message.objects.len() + message.regions.len();

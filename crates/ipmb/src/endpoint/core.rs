@@ -2,7 +2,7 @@
 
 use super::{inbox::Inbox, outbox::Outbox};
 use crate::{
-    JoinError, Options, Stats,
+    JoinError, Options, RecvError, Stats,
     control::{
         member::{Events, Membership, Parked, Phase},
         reactor::Orders,
@@ -95,9 +95,13 @@ impl Events for Core {
 
     fn ended(&self) {
         let phase = self.membership.status().phase.clone();
-        if let Phase::Failed(error) = phase {
-            self.inbox.end(error);
+        match phase {
+            Phase::Failed(error) => self.inbox.end(error.into()),
+            Phase::Left => self.inbox.end(RecvError::Left),
+            Phase::Seeking | Phase::Joined => {}
         }
+        // Senders that wait find that out for themselves.
+        self.membership.change(|_| {});
     }
 }
 

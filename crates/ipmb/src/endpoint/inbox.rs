@@ -7,8 +7,8 @@
 
 use super::outbox::Sending;
 use crate::{
-    Error, JoinError, MemoryRegion, Message, MessageBox, Object, Options, Payload, RecvError,
-    Selector, SendError, Stats,
+    Error, MemoryRegion, Message, MessageBox, Object, Options, Payload, RecvError, Selector,
+    SendError, Stats,
     link::{
         doorbell::fence_before_sleep,
         incoming::{Incoming, Record, Trouble},
@@ -69,7 +69,7 @@ struct Arrivals {
     seen: HashMap<u64, u64>,
     local: VecDeque<Local>,
     local_bytes: usize,
-    ended: Option<JoinError>,
+    ended: Option<RecvError>,
     closed: bool,
 }
 
@@ -214,8 +214,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// The membership has failed.
-    pub(crate) fn end(&self, error: JoinError) {
+    /// The membership has ended: when nothing is left to receive, that is the answer.
+    pub(crate) fn end(&self, error: RecvError) {
         self.arrivals().ended = Some(error);
         self.arrive();
     }
@@ -240,7 +240,7 @@ impl Inbox {
         self.set.as_fd()
     }
 
-    fn take_arrivals(&self, state: &mut State) -> Option<JoinError> {
+    fn take_arrivals(&self, state: &mut State) -> Option<RecvError> {
         if !self.arrived.load(Ordering::Acquire) {
             return None;
         }
@@ -310,7 +310,7 @@ impl Inbox {
                 return result;
             }
             if let Some(error) = ended {
-                return Err(error.into());
+                return Err(error);
             }
             let Patience::For(timeout) = patience else {
                 if self.polled.load(Ordering::Relaxed) {
