@@ -302,11 +302,6 @@ impl Member {
                 Ok(packet) if packet.len > 0 && !packet.truncated => packet,
                 Ok(_) => return Next::Seek,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
-                // The first read after a hang-up may report that; packets that came before it follow.
-                Err(e) if sys::is_hangup(&e) => match channel.recv(&mut buffer, &mut handles) {
-                    Ok(packet) if packet.len > 0 && !packet.truncated => packet,
-                    _ => return Next::Seek,
-                },
                 Err(e) if sys::exhausted(&e).is_some() => {
                     log::warn!("no handles left to take what the controller sends: {e}");
                     self.retry = Some(Instant::now() + Duration::from_millis(20));

@@ -396,6 +396,10 @@ impl Outbox {
         // A message must not pass an earlier one to the same receiver.
         let mut full: HashSet<u64> = HashSet::new();
         for mut message in std::mem::take(&mut self.waiting) {
+            if !message.reroute && message.deadline.is_some_and(|d| d <= now) {
+                self.stats.expired += 1;
+                continue;
+            }
             let mode = if message.multicast {
                 SelectorMode::Multicast
             } else {

@@ -112,7 +112,7 @@ impl Channel {
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let message = retry(|| {
+        let message = read(|| {
             recvmsg(
                 &self.0,
                 &mut [IoSliceMut::new(buffer)],
@@ -146,7 +146,7 @@ impl Channel {
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (len, _) = retry(|| {
+        let (len, _) = read(|| {
             recv(
                 &self.0,
                 &mut buffer[..],
@@ -159,7 +159,7 @@ impl Channel {
     /// Takes the next packet and throws it away, with its handles.
     pub(crate) fn skip(&self) -> io::Result<usize> {
         let mut nothing = [0u8; 1];
-        let (len, _) = retry(|| recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT))?;
+        let (len, _) = read(|| recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT))?;
         Ok(len)
     }
 
@@ -198,6 +198,15 @@ pub(crate) fn bound(address: &SocketAddrUnix) -> io::Result<Fd> {
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
     let fd = retry(|| accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK))?;
     Ok(Channel(Fd::new(above_stdio(fd)?)))
+}
+
+/// As [`retry`], for reads: when a peer died with unread packets the first read says so, once, and its own last packets
+/// follow.
+fn read<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match retry(&mut call) {
+        Err(Errno::CONNRESET) => retry(call),
+        other => other,
+    }
 }
 
 fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
