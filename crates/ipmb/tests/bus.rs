@@ -79,6 +79,17 @@ fn peer() {
                     .expect("send");
             }
         }
+        // Echoes numbers on the bus at a path.
+        "path" => {
+            let options = ipmb::Options::new("by.path", label!("echo"), "token").path(bus);
+            let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
+            say("joined");
+            while let Ok(message) = receiver.recv(Some(Duration::from_secs(2))) {
+                sender
+                    .send(Message::new(Selector::unicast("test"), message.payload))
+                    .expect("send");
+            }
+        }
         // Leaves a forked child behind that lives on.
         "forks" => {
             let _endpoint = join::<Any, Any>(&bus, label!("forks"));
@@ -645,4 +656,44 @@ fn endpoints_that_leave_at_once_wait_for_each_other() {
             }
         });
     }
+}
+
+/// Two network namespaces share no abstract names, but they may share a directory.
+#[test]
+fn a_path_does_not_join_two_network_namespaces() {
+    let allowed = std::process::Command::new("unshare")
+        .args(["--net", "true"])
+        .status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: this user may not make a network namespace");
+        return;
+    }
+    let dir = std::env::temp_dir().join(name("namespaces"));
+    std::fs::create_dir(&dir).unwrap();
+    let path = dir.join("bus");
+    let options = ipmb::Options::new("by.path", label!("test"), "token").path(&path);
+    let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).unwrap();
+    let mut other = Peer::start_under(
+        &["unshare", "--net"],
+        "peer",
+        "path",
+        path.to_str().unwrap(),
+    );
+    other.expect("joined");
+    for n in 0..100 {
+        sender
+            .send(Message::new(Selector::unicast("echo"), n))
+            .unwrap();
+        assert_eq!(receiver.recv(SOON).unwrap().payload, n);
+    }
+    // The host of the controller goes; the other takes over, beyond the border.
+    drop((sender, receiver));
+    let options = ipmb::Options::new("by.path", label!("test"), "token").path(&path);
+    let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).unwrap();
+    sender
+        .send(Message::new(Selector::unicast("echo"), 7))
+        .unwrap();
+    assert_eq!(receiver.recv(SOON).unwrap().payload, 7);
+    drop(other);
+    std::fs::remove_dir_all(&dir).unwrap();
 }

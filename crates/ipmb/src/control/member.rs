@@ -29,6 +29,8 @@ pub(crate) trait Events: Send + Sync {
     fn no_such_member(&self, link: u64);
     /// The side channel of an outgoing link said something, or hung up.
     fn side_news(&self, link: u64, hangup: bool);
+    /// The time that the endpoint has asked for has come.
+    fn expired(&self);
     /// A leaver left a message behind.
     fn parked(&self, parked: Parked);
     /// The membership has ended for good.
@@ -210,6 +212,8 @@ pub(crate) struct Member {
     /// When to look for a controller again.
     pub(crate) retry: Option<Instant>,
     pub(crate) tries: u32,
+    /// When something that the endpoint keeps expires.
+    pub(crate) expiry: Option<Instant>,
     stage: Stage,
     secret: [u8; 16],
     label: Vec<u8>,
@@ -242,6 +246,7 @@ impl Member {
             channel: None,
             retry: None,
             tries: 0,
+            expiry: None,
             stage: Stage::Hello { nonce: [0; 32] },
             secret: proof::random()?,
             label,

@@ -41,6 +41,8 @@ enum Command {
     Introduce(u64),
     /// Tell the endpoint when the directory changes, or no longer.
     WatchDirectory(u64, bool),
+    /// Tell the endpoint when this time has come.
+    ExpireAt(u64, Option<Instant>),
     StopReceiving(u64),
     Leave(u64, Vec<Parked>),
     /// Forget the member at once, without a word to the controller.
@@ -163,6 +165,11 @@ impl Orders {
         self.give(Command::WatchDirectory(self.member, on));
     }
 
+    /// Tell the endpoint at this time that something it keeps has expired.
+    pub(crate) fn expire_at(&self, at: Option<Instant>) {
+        self.give(Command::ExpireAt(self.member, at));
+    }
+
     pub(crate) fn stop_receiving(&self) {
         self.give(Command::StopReceiving(self.member));
     }
@@ -253,7 +260,8 @@ impl Reactor {
         while !self.stop {
             let now = Instant::now();
             self.tick(now);
-            let deadlines = self.members.values().filter_map(|m| m.retry);
+            let deadlines = self.members.values().flat_map(|m| [m.retry, m.expiry]);
+            let deadlines = deadlines.flatten();
             let deadlines = deadlines.chain(self.controllers.values().filter_map(|c| c.deadline()));
             let timeout = deadlines.min().map(|d| d.saturating_duration_since(now));
             events.clear();
@@ -288,6 +296,12 @@ impl Reactor {
                 && controller.deadline().is_some_and(|d| d <= now)
             {
                 controller.tick(now, &mut self.wires);
+            }
+        }
+        for member in self.members.values_mut() {
+            if member.expiry.is_some_and(|at| at <= now) {
+                member.expiry = None;
+                member.events.expired();
             }
         }
         let due: Vec<u64> = self
@@ -369,6 +383,11 @@ impl Reactor {
                     if member.is_member() {
                         member.send(&ToController::Watch(on), &[]);
                     }
+                }
+            }
+            Command::ExpireAt(key, at) => {
+                if let Some(member) = self.members.get_mut(&key) {
+                    member.expiry = at;
                 }
             }
             Command::StopReceiving(key) => {

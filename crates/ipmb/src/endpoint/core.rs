@@ -89,6 +89,10 @@ impl Events for Core {
         }
     }
 
+    fn expired(&self) {
+        self.outbox().expire(self);
+    }
+
     fn parked(&self, parked: Parked) {
         self.outbox().adopt(self, parked);
     }
@@ -116,6 +120,7 @@ impl Events for Nobody {
     }
     fn no_such_member(&self, _: u64) {}
     fn side_news(&self, _: u64, _: bool) {}
+    fn expired(&self) {}
     fn parked(&self, _: Parked) {}
     fn ended(&self) {}
 }

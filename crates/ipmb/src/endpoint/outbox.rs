@@ -117,6 +117,8 @@ pub(crate) struct Outbox {
     /// Peers whose link broke; a message to them would be lost until the directory says so, too.
     gone: HashSet<u64>,
     watching: bool,
+    /// When the serving thread calls [`Outbox::expire`].
+    expiry: Option<Instant>,
     closed: bool,
     pub(crate) stats: Stats,
 }
@@ -136,6 +138,7 @@ impl Outbox {
             waiting: VecDeque::new(),
             gone: HashSet::new(),
             watching: false,
+            expiry: None,
             closed: false,
             stats: Stats::default(),
         }
@@ -439,6 +442,21 @@ impl Outbox {
             self.watching = watching;
             core.orders.watch_directory(watching);
         }
+        let expiry = self.waiting.iter().filter_map(|w| w.deadline).min();
+        if expiry != self.expiry {
+            self.expiry = expiry;
+            core.orders.expire_at(expiry);
+        }
+    }
+
+    /// Lets go of what waited too long.
+    pub(crate) fn expire(&mut self, core: &Core) {
+        self.expiry = None;
+        let now = Instant::now();
+        let before = self.waiting.len();
+        self.waiting.retain(|w| w.deadline.is_none_or(|d| d > now));
+        self.stats.expired += (before - self.waiting.len()) as u64;
+        self.watch_if_needed(core);
     }
 
     /// Sends one waiting message to a receiver. False: not now.
@@ -594,9 +612,8 @@ impl Outbox {
         // The controller answers with a look, so that nobody who joined meanwhile is missed.
         if self.watching {
             self.pump(core);
-        } else {
-            self.watch_if_needed(core);
         }
+        self.watch_if_needed(core);
     }
 
     /// Takes over what a leaver has parked.

@@ -39,15 +39,17 @@ pub struct Peer {
 impl Peer {
     /// Starts the test `entry` of this program as `role` on `bus`. The command in `IPMB_TEST_RUNNER`, if set, runs it.
     pub fn start(entry: &str, role: &str, bus: &str) -> Self {
+        Self::start_under(&[], entry, role, bus)
+    }
+
+    /// The same under another command, which runs what it is given.
+    pub fn start_under(under: &[&str], entry: &str, role: &str, bus: &str) -> Self {
         let program = std::env::current_exe().expect("own path");
-        let mut command = match std::env::var("IPMB_TEST_RUNNER") {
-            Ok(runner) => {
-                let mut command = Command::new(runner);
-                command.arg(program);
-                command
-            }
-            Err(_) => Command::new(program),
-        };
+        let mut words: Vec<std::ffi::OsString> = under.iter().map(Into::into).collect();
+        words.extend(std::env::var_os("IPMB_TEST_RUNNER"));
+        words.push(program.into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         let mut child = command
             .args([entry, "--exact", "--nocapture", "--test-threads=1"])
             .env("IPMB_TEST_ROLE", role)
