@@ -1,6 +1,6 @@
 //! Measures ipmb against bare mechanisms and other crates, in one run, in turns, and says which bars are met.
 //!
-//! `cargo run --release -p ipmb-bench -- [--rows P1,P3] [--rounds 5] [--quick]` prints a Markdown table.
+//! `cargo run --release -p ipmb-bench -- [--rows P1,P3] [--peers ipmb,ring] [--rounds 5] [--quick]` prints a Markdown table.
 
 mod job;
 mod peers;
@@ -98,6 +98,7 @@ const ROWS: &[Row] = &[
 
 struct Arguments {
     rows: Option<Vec<String>>,
+    peers: Option<Vec<String>>,
     rounds: usize,
     quick: bool,
 }
@@ -105,6 +106,7 @@ struct Arguments {
 fn arguments() -> Result<Arguments, String> {
     let mut found = Arguments {
         rows: None,
+        peers: None,
         rounds: 5,
         quick: false,
     };
@@ -113,6 +115,7 @@ fn arguments() -> Result<Arguments, String> {
         let mut value = || given.next().ok_or(format!("{option} needs a value"));
         match option.as_str() {
             "--rows" => found.rows = Some(value()?.split(',').map(str::to_uppercase).collect()),
+            "--peers" => found.peers = Some(value()?.split(',').map(str::to_owned).collect()),
             "--rounds" => {
                 found.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?;
             }
@@ -137,7 +140,9 @@ fn main() {
     let arguments = match arguments() {
         Ok(arguments) => arguments,
         Err(message) => {
-            eprintln!("{message}\nusage: ipmb-bench [--rows P1,P3] [--rounds N] [--quick]");
+            eprintln!(
+                "{message}\nusage: ipmb-bench [--rows P1,P3] [--peers ipmb,ring] [--rounds N] [--quick]"
+            );
             std::process::exit(2);
         }
     };
@@ -164,6 +169,10 @@ fn measure(row: &Row, arguments: &Arguments, bus: &str) {
     results.resize_with(row.peers.len(), Vec::new);
     for round in 0..arguments.rounds {
         for (at, &(peer, count)) in row.peers.iter().enumerate() {
+            let chosen = |peers: &Vec<String>| peers.iter().any(|p| p == peer);
+            if !arguments.peers.as_ref().is_none_or(chosen) {
+                continue;
+            }
             eprint!(
                 "\r{} {} {peer} {}/{}   ",
                 row.id,

@@ -81,10 +81,14 @@ pub fn row(row: &Row, results: &[Vec<Result<Sample, String>>]) {
     let figures = |peer: &str| -> Option<Vec<f64>> {
         let at = row.peers.iter().position(|p| p.0 == peer)?;
         let good = results[at].iter().map(|r| r.as_ref().map(|s| s.figure));
-        good.collect::<Result<Vec<_>, _>>().ok()
+        let good = good.collect::<Result<Vec<_>, _>>().ok()?;
+        (!good.is_empty()).then_some(good)
     };
     let ours = figures("ipmb").map(median);
     for (&(peer, _), samples) in row.peers.iter().zip(results) {
+        if samples.is_empty() {
+            continue;
+        }
         print!("| {} | {} | {peer} ", row.id, row.what);
         if let Some(Err(why)) = samples.iter().find(|s| s.is_err()) {
             println!("| void: {why} | | | | | | |");
