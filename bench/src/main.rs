@@ -1,7 +1,9 @@
 //! Measures ipmb against bare mechanisms and other crates, in one run, in turns, and says which bars are met.
 //!
-//! `cargo run --release -p ipmb-bench -- [--rows P1,P3] [--peers ipmb,ring] [--rounds 5] [--quick]` prints a Markdown table.
+//! `cargo run --release -p ipmb-bench -- [--rows P1,P3] [--peers ipmb,ring] [--rounds 5] [--calm 10] [--quick]` prints a Markdown table.
+//! With `--calm`, each measurement first waits, so long at most, until nobody else uses the machine.
 
+mod calm;
 mod job;
 mod peers;
 mod report;
@@ -14,6 +16,7 @@ use shared::{RINGS, Shared};
 use std::{
     io::Read,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 /// A comparison: the figure of ours over that of a peer, or the least of several peers.
@@ -100,6 +103,7 @@ struct Arguments {
     rows: Option<Vec<String>>,
     peers: Option<Vec<String>>,
     rounds: usize,
+    calm: Duration,
     quick: bool,
 }
 
@@ -108,6 +112,7 @@ fn arguments() -> Result<Arguments, String> {
         rows: None,
         peers: None,
         rounds: 5,
+        calm: Duration::ZERO,
         quick: false,
     };
     let mut given = std::env::args().skip(1);
@@ -118,6 +123,10 @@ fn arguments() -> Result<Arguments, String> {
             "--peers" => found.peers = Some(value()?.split(',').map(str::to_owned).collect()),
             "--rounds" => {
                 found.rounds = value()?.parse().map_err(|e| format!("--rounds: {e}"))?;
+            }
+            "--calm" => {
+                let seconds = value()?.parse().map_err(|e| format!("--calm: {e}"))?;
+                found.calm = Duration::from_secs(seconds);
             }
             "--quick" => found.quick = true,
             _ => return Err(format!("unknown option {option}")),
@@ -141,7 +150,7 @@ fn main() {
         Ok(arguments) => arguments,
         Err(message) => {
             eprintln!(
-                "{message}\nusage: ipmb-bench [--rows P1,P3] [--peers ipmb,ring] [--rounds N] [--quick]"
+                "{message}\nusage: ipmb-bench [--rows P1,P3] [--peers ipmb,ring] [--rounds N] [--calm SECONDS] [--quick]"
             );
             std::process::exit(2);
         }
@@ -193,7 +202,8 @@ fn measure(row: &Row, arguments: &Arguments, bus: &str) {
                 ring: (4 * row.size).next_power_of_two().max(1 << 20),
                 events: [0; 2],
             };
-            results[at].push(run(job));
+            let calm = calm::wait(arguments.calm);
+            results[at].push(run(job).map(|sample| Sample { calm, ..sample }));
         }
     }
     eprint!("\r{:60}\r", "");

@@ -13,6 +13,8 @@ pub struct Sample {
     pub cpu: [f64; 2],
     /// p90, p99, p99.9, max in nanoseconds; empty for throughput.
     pub tail: Vec<u64>,
+    /// Nobody else used the machine when it began.
+    pub calm: bool,
 }
 
 impl Sample {
@@ -28,6 +30,7 @@ impl Sample {
             },
             cpu: [*cpu as f64 / count, *other as f64 / count],
             tail: tail.to_vec(),
+            calm: false,
         })
     }
 }
@@ -63,9 +66,13 @@ pub fn head(rounds: usize) {
     println!(
         "- {rounds} rounds in turns, medians; processes: sender, receiver, and a controller that idles"
     );
-    println!("- CPU: nanoseconds per message (or round trip), sender + receiver, all threads\n");
-    println!("| row | what | by | median | least – most | p99 | CPU | ipmb ÷ this | bar | |");
-    println!("|---|---|---|--:|--:|--:|--:|--:|--:|---|");
+    println!(
+        "- CPU: nanoseconds per message (or round trip), sender + receiver, all threads; calm: rounds that began while nobody else used the machine\n"
+    );
+    println!(
+        "| row | what | by | median | least – most | p99 | CPU | calm | ipmb ÷ this | bar | |"
+    );
+    println!("|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|");
 }
 
 fn show(pattern: Pattern, figure: f64) -> String {
@@ -91,7 +98,7 @@ pub fn row(row: &Row, results: &[Vec<Result<Sample, String>>]) {
         }
         print!("| {} | {} | {peer} ", row.id, row.what);
         if let Some(Err(why)) = samples.iter().find(|s| s.is_err()) {
-            println!("| void: {why} | | | | | | |");
+            println!("| void: {why} | | | | | | | |");
             continue;
         }
         let samples: Vec<&Sample> = samples.iter().flatten().collect();
@@ -109,13 +116,15 @@ pub fn row(row: &Row, results: &[Vec<Result<Sample, String>>]) {
         } else {
             show(row.pattern, median(p99))
         };
+        let calm = samples.iter().filter(|s| s.calm).count();
         let [sender, receiver] =
             [0, 1].map(|side| median(samples.iter().map(|s| s.cpu[side]).collect()));
         print!(
-            "| {} | {} – {} | {p99} | {sender:.0} + {receiver:.0} ",
+            "| {} | {} – {} | {p99} | {sender:.0} + {receiver:.0} | {calm}/{} ",
             show(row.pattern, figure),
             show(row.pattern, least),
-            show(row.pattern, most)
+            show(row.pattern, most),
+            samples.len()
         );
         let ratio = match ours {
             Some(ours) if peer != "ipmb" => ours / figure,

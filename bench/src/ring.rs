@@ -136,7 +136,7 @@ impl Spin {
     #[inline]
     pub fn once(&mut self) {
         self.0 += 1;
-        if self.0 % 16_384 == 0 {
+        if self.0 % 512 == 0 {
             std::thread::yield_now();
         }
         std::hint::spin_loop();
