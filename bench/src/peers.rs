@@ -120,7 +120,7 @@ impl<T: ipmb::MessageBox> Peer<T> for Ours<T> {
 
     #[inline]
     fn recv(&mut self) -> T {
-        self.receiver.recv(SOON).expect("recv").payload
+        self.receiver.recv(None).expect("recv").payload
     }
 }
 
@@ -154,7 +154,7 @@ impl<T: ipmb_old::MessageBox> Peer<T> for Old<T> {
 
     #[inline]
     fn recv(&mut self) -> T {
-        self.receiver.recv(SOON).expect("recv").payload
+        self.receiver.recv(None).expect("recv").payload
     }
 }
 
