@@ -131,6 +131,14 @@ pub enum JoinError {
         /// Its process id.
         pid: u32,
     },
+    /// The controller has no room for another endpoint: its process is out of descriptors, or the bus is full.
+    #[error(
+        "the controller, process {pid}, has no room for another endpoint; raise its `ulimit -n` or let others leave"
+    )]
+    BusFull {
+        /// The controller's process id.
+        pid: u32,
+    },
     /// The identifier is empty, too long or has a NUL.
     #[error("the identifier {identifier:?} is not valid: {reason}")]
     InvalidIdentifier {
@@ -147,6 +155,9 @@ pub enum JoinError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The bus does not run on this operating system; the README lists those on which it does.
+    #[error("ipmb does not run on this operating system")]
+    UnsupportedSystem,
     /// Something ran out.
     #[error("out of {0}")]
     Exhausted(Resource, #[source] Arc<io::Error>),
@@ -230,6 +241,13 @@ pub enum SendError {
     /// The operating system refused a call.
     #[error("{0} failed")]
     Io(&'static str, #[source] Arc<io::Error>),
+}
+
+impl SendError {
+    /// Whether the same message may be sent later.
+    pub(crate) fn is_shortage(&self) -> bool {
+        matches!(self, Self::Exhausted(..) | Self::SelfQueueFull { .. })
+    }
 }
 
 impl From<JoinError> for SendError {
@@ -326,12 +344,15 @@ pub enum RecvError {
     #[error("a payload does not decode")]
     Decode(#[from] DecodeError),
     /// The bus speaks another protocol since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus speaks protocol {0}, which is not compatible with this program")]
     VersionMismatch(Version),
     /// The bus has another token since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus has another token")]
     TokenMismatch,
     /// The bus no longer admits this endpoint.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the access rules of the bus do not admit this user")]
     PermissionDenied,
     /// A memory region of the message is over the limit or no region. The message is gone.

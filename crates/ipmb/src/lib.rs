@@ -52,6 +52,9 @@ mod endpoint;
 extern crate self as ipmb;
 
 mod error;
+mod fault;
+#[cfg(all(test, not(loom)))]
+mod hostile;
 mod label;
 mod link;
 mod memory;

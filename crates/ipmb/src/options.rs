@@ -60,6 +60,7 @@ pub struct Options {
     pub(crate) link_capacity: usize,
     pub(crate) self_queue: usize,
     pub(crate) spin: Duration,
+    pub(crate) idle_link: Duration,
     pub(crate) access: Access,
     pub(crate) owner: Option<u32>,
     pub(crate) path: Option<PathBuf>,
@@ -79,6 +80,7 @@ impl Options {
             link_capacity: MIB,
             self_queue: 64 * MIB,
             spin: Duration::from_micros(50),
+            idle_link: Duration::from_secs(20),
             access: Access::owner(),
             owner: None,
             path: None,
@@ -113,7 +115,7 @@ impl Options {
     }
 
     /// Bytes that the endpoint's link to itself may hold, since that link never makes a sender wait; default 64 MiB.
-    /// Over it, sending to oneself fails with [`SendError::Full`](crate::SendError::Full).
+    /// Over it, sending to oneself fails with [`SendError::SelfQueueFull`](crate::SendError::SelfQueueFull).
     #[must_use]
     pub fn self_queue(mut self, bytes: usize) -> Self {
         self.self_queue = bytes;
@@ -128,8 +130,17 @@ impl Options {
         self
     }
 
+    /// A link from this endpoint over which nothing went for this long, or up to twice as long, is ended, and its memory and
+    /// descriptors are given back at both ends; default 20 s, at least 10 ms, [`Duration::MAX`] for never. The next message
+    /// makes a new link, for which it needs the controller. Messages are neither lost nor reordered by it.
+    #[must_use]
+    pub fn idle_link(mut self, after: Duration) -> Self {
+        self.idle_link = after.max(Duration::from_millis(10));
+        self
+    }
+
     /// Who may join when this endpoint hosts the controller; default [`Access::owner()`]. All endpoints of a bus that
-    /// may host it should say the same.
+    /// may host it should say the same. Only endpoints of the owner and root host it, whoever may join.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -150,8 +161,9 @@ impl Options {
     /// that see the same network namespace. For containers and sandboxes that share a directory, and where others
     /// might squat names: the directory's permissions say who can create the path.
     ///
-    /// An absolute path of at most 100 bytes without NUL, in an existing directory. A lock file beside it may remain
-    /// after all endpoints were killed; the next `join` takes it over.
+    /// An absolute path of at most 100 bytes without NUL, in an existing directory, where nothing else than a socket
+    /// lies. The socket and a lock file beside it may remain after all endpoints were killed; the next `join` takes them
+    /// over.
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = Some(path.into());
@@ -160,6 +172,9 @@ impl Options {
 
     /// Whether every option is within its limits.
     pub(crate) fn check(&self) -> Result<(), JoinError> {
+        if crate::fault::on(3) {
+            return Ok(());
+        }
         self.check_identifier()?;
         match self.label.check() {
             Ok(()) => {}
@@ -296,6 +311,11 @@ impl Access {
     pub fn allow_gid(mut self, gid: u32) -> Self {
         self.gids.push(gid);
         self
+    }
+
+    /// Whether the groups of a process matter.
+    pub(crate) fn names_groups(&self) -> bool {
+        !self.gids.is_empty()
     }
 
     /// Whether a process may join: its user, `None` if that has no id here, and its groups that have one.

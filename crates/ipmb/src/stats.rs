@@ -1,11 +1,11 @@
 //! What an endpoint has done so far.
 
 /// Counters of one endpoint, since it joined. Ask with [`EndpointSender::stats`](crate::EndpointSender::stats) or
-/// [`EndpointReceiver::stats`](crate::EndpointReceiver::stats).
+/// [`EndpointReceiver::stats`](crate::EndpointReceiver::stats); all zero in a forked child.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages put into links; a multicast counts once per receiver.
+    /// Messages put into links, and into the queue to itself; a multicast counts once per receiver.
     pub sent: u64,
     /// Bytes of their payloads.
     pub sent_bytes: u64,

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, name, role, say};
+use common::{Peer, SOON, alone, descriptors, join, listen, name, role, say};
 use ipmb::{
     BytesMessage, JoinError, MemoryRegion, Message, MessageBox, Object, Options, RecvError,
     Selector, SendError, label,
@@ -281,28 +281,6 @@ fn two_buses_of_one_process_mix() {
     assert_eq!(a_recv.recv(SOON).unwrap().payload, 1);
     assert_eq!(b_recv.recv(SOON).unwrap().payload, 2);
     assert!(matches!(a_recv.try_recv(), Err(RecvError::Empty)));
-}
-
-fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("proc").count()
-}
-
-/// Runs a test in a process of its own, because others count or use up descriptors, too. True in that process.
-fn alone(test: &str) -> bool {
-    if role().is_some() {
-        return false;
-    }
-    if std::env::var_os("IPMB_TEST_ALONE").is_some() {
-        return true;
-    }
-    let program = std::env::current_exe().expect("own path");
-    let status = std::process::Command::new(program)
-        .args([test, "--exact"])
-        .env("IPMB_TEST_ALONE", "1")
-        .status()
-        .expect("start");
-    assert!(status.success());
-    false
 }
 
 #[test]

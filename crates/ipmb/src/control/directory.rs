@@ -34,6 +34,14 @@ const SIZE_MAX: usize = 64 << 20;
 /// Longest entry: a label of the largest size, and what stands around it.
 const ENTRY_MAX: usize = 32 << 10;
 
+/// No id and no generation comes near this: only a liar says so. A controller that learns from a directory goes no further,
+/// so that those after it neither overflow nor pass [`ID_MAX`].
+pub(crate) const PLAUSIBLE: u64 = 1 << 48;
+/// Readers take ids below this.
+const ID_MAX: u64 = 1 << 62;
+/// Most members that a directory can list.
+const MEMBERS: usize = 1 << 16;
+
 /// A member, as the directory has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Listed {
@@ -110,7 +118,9 @@ impl Directory {
 
     /// Grows with each controller.
     pub(crate) fn generation(&self) -> u64 {
-        self.wide(AT_GENERATION).load(Ordering::Relaxed)
+        self.wide(AT_GENERATION)
+            .load(Ordering::Relaxed)
+            .min(PLAUSIBLE)
     }
 
     /// In which space process ids are counted.
@@ -120,7 +130,7 @@ impl Directory {
 
     /// Higher than any id that was given.
     pub(crate) fn next_id(&self) -> u64 {
-        self.wide(AT_NEXT_ID).load(Ordering::Acquire)
+        self.wide(AT_NEXT_ID).load(Ordering::Acquire).min(PLAUSIBLE)
     }
 
     fn wide(&self, at: usize) -> &AtomicU64 {
@@ -157,6 +167,8 @@ pub(crate) struct Member {
 pub(crate) struct Reader {
     directory: Arc<Directory>,
     at: u64,
+    /// It makes no sense: nothing more is read of it.
+    broken: bool,
     /// By id, which is the order of joining.
     pub(crate) members: BTreeMap<u64, Member>,
     pub(crate) settled: bool,
@@ -167,6 +179,7 @@ impl Reader {
         Self {
             directory,
             at: 0,
+            broken: false,
             members: BTreeMap::new(),
             settled: false,
         }
@@ -182,8 +195,17 @@ impl Reader {
         self.at
     }
 
-    /// Reads what is new. An error means that the controller lies; what was read before stays.
+    /// Reads what is new. An error means that the controller lies; what was read before stays, and nothing is read after.
     pub(crate) fn catch_up(&mut self) -> io::Result<()> {
+        if self.broken {
+            return Err(liar());
+        }
+        let done = self.read_on();
+        self.broken = done.is_err();
+        done
+    }
+
+    fn read_on(&mut self) -> io::Result<()> {
         let length = self.directory.look().length;
         let end = usize::try_from(length).unwrap_or(usize::MAX);
         let room = self.directory.mapping.len() - LOG;
@@ -221,6 +243,10 @@ impl Reader {
     fn apply(&mut self, entry: Entry) -> io::Result<()> {
         match entry {
             Entry::Joined(listed) => {
+                let full = self.members.len() >= MEMBERS && !self.members.contains_key(&listed.id);
+                if full || listed.id == 0 || listed.id >= ID_MAX {
+                    return Err(liar());
+                }
                 let label = Label::decode(&listed.label).map_err(|_| liar())?;
                 self.members.insert(
                     listed.id,
@@ -296,6 +322,13 @@ impl Writer {
         &self.memory
     }
 
+    /// Notes what is known by now of the directory before: to be called before any of its members is listed.
+    pub(crate) fn follows(&mut self, generation: u64, next_id: u64) {
+        let start = self.mapping.start();
+        wide(start, AT_GENERATION).store(generation, Ordering::Relaxed);
+        wide(start, AT_NEXT_ID).store(next_id, Ordering::Release);
+    }
+
     pub(crate) fn joined(&mut self, listed: &Listed) -> Result<(), Full> {
         let next = wide(self.mapping.start(), AT_NEXT_ID);
         if next.load(Ordering::Relaxed) <= listed.id {
@@ -364,7 +397,7 @@ mod tests {
     fn a_reader_misses_what_the_controller_wrote() {
         let mut writer = Writer::new(7, 1, 0).unwrap();
         let memory = Memory::from_peer(
-            writer.memory().as_fd().try_clone_to_owned().unwrap(),
+            crate::sys::duplicate(writer.memory().as_handle()).unwrap(),
             1,
             1 << 30,
         )

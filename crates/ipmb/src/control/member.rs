@@ -1,156 +1,31 @@
-//! One endpoint's membership: what the serving thread keeps of it, and what the endpoint's own threads see of it.
+//! One endpoint's membership as the serving thread keeps it.
 
 use super::{
+    budget::Budget,
     directory::Directory,
+    membership::{Events, Membership, Parked, Phase},
     proof::{self, Role, prove},
-    protocol::{self, Hello, Nonce, PACKET_MAX, PROTOCOL, Refused, ToController, ToMember},
+    protocol::{self, Hello, LINK_HANDLES, Nonce, PACKET_MAX, Refused, ToController, ToMember},
 };
 use crate::{
-    JoinError, Options, Version,
+    Access, JoinError, Options, Version,
     sys::{
-        self, AsHandle, BorrowedHandle, Channel, Handle, MembersMark, OwnHandle, Peer, Rendezvous,
+        self, AsHandle, BorrowedHandle, Channel, Handle, Interest, MembersMark, Peer, Rendezvous,
+        Users,
     },
 };
 use std::{
+    collections::VecDeque,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-/// What the serving thread tells an endpoint. Called on the serving thread; must not block on anything that waits for it.
-pub(crate) trait Events: Send + Sync {
-    /// A new directory, or one that has settled, or a change that was asked for.
-    fn directory_changed(&self);
-    /// Another endpoint made a link to this one.
-    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>);
-    /// The control channel has a place for introductions: send those that are due. False: it has none left.
-    fn introduce(&self, channel: &Channel) -> bool;
-    /// The receiver of an introduction is not a member.
-    fn no_such_member(&self, link: u64);
-    /// The side channel of an outgoing link said something, or hung up.
-    fn side_news(&self, link: u64, hangup: bool);
-    /// The time that the endpoint has asked for has come.
-    fn expired(&self);
-    /// A leaver left a message behind.
-    fn parked(&self, parked: Parked);
-    /// The membership has ended for good.
-    fn ended(&self);
-}
+/// When to look again at a shortage that nobody reports the end of.
+const SHORTAGE: Duration = Duration::from_millis(2);
 
-/// A message that waits for a receiver, on its way from a leaver to its heir.
-#[derive(Debug)]
-pub(crate) struct Parked {
-    pub uuid: [u8; 16],
-    pub label_op: Vec<u8>,
-    pub multicast: bool,
-    pub remaining: Duration,
-    pub payload: Vec<u8>,
-    pub objects: Vec<Handle>,
-    pub regions: Vec<Handle>,
-}
-
-/// Where a membership stands.
-#[derive(Debug, Clone)]
-pub(crate) enum Phase {
-    /// Looking for a controller; for the first time, or again.
-    Seeking,
-    /// A member.
-    Joined,
-    /// Refused, for good.
-    Failed(JoinError),
-    /// Left in good order.
-    Left,
-}
-
-/// What the endpoint's threads see.
-#[derive(Debug)]
-pub(crate) struct Status {
-    pub phase: Phase,
-    pub id: u64,
-    pub directory: Option<Arc<Directory>>,
-    /// The channel to the controller while there is one.
-    pub channel: Option<Arc<Channel>>,
-    /// The controller that was last connected to.
-    pub controller: Option<Peer>,
-    /// Counts what the controller has answered.
-    pub done: u64,
-    /// Counts all changes.
-    pub news: u64,
-}
-
-/// A membership as the endpoint's threads see it.
-#[derive(Debug)]
-pub(crate) struct Membership {
-    status: Mutex<Status>,
-    changed: Condvar,
-}
-
-impl Membership {
-    pub(crate) fn new() -> Self {
-        Self {
-            status: Mutex::new(Status {
-                phase: Phase::Seeking,
-                id: 0,
-                directory: None,
-                channel: None,
-                controller: None,
-                done: 0,
-                news: 0,
-            }),
-            changed: Condvar::new(),
-        }
-    }
-
-    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Status)) {
-        {
-            let mut status = self.status();
-            change(&mut status);
-            status.news += 1;
-        }
-        self.changed.notify_all();
-    }
-
-    /// Waits until `ready` gives something, or the deadline is over. It must not take the outbox's lock, under which others
-    /// ask for the status.
-    pub(crate) fn wait<T>(
-        &self,
-        deadline: Option<Instant>,
-        mut ready: impl FnMut(&mut Status) -> Option<T>,
-    ) -> Option<T> {
-        let mut status = self.status();
-        loop {
-            if let Some(result) = ready(&mut status) {
-                return Some(result);
-            }
-            status = match deadline {
-                None => self
-                    .changed
-                    .wait(status)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return None;
-                    }
-                    self.changed
-                        .wait_timeout(status, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
-        }
-    }
-
-    /// The controller's process id, if it is stopped.
-    pub(crate) fn stopped_controller(&self) -> Option<u32> {
-        let pid = self.status().controller?.pid;
-        sys::is_stopped(pid).then_some(pid)
-    }
-}
+/// How long a membership lasts that is not suspicious.
+const STEADY: Duration = Duration::from_millis(20);
 
 /// What a bus is, for those who may host it.
 #[derive(Debug, Clone)]
@@ -158,30 +33,42 @@ pub(crate) struct Bus {
     pub rendezvous: Rendezvous,
     pub owner: u32,
     pub options: Options,
+    users: Users,
 }
 
 impl Bus {
     pub(crate) fn new(options: Options) -> Result<Self, JoinError> {
         let owner = options.owner.unwrap_or_else(sys::uid);
         let rendezvous = match &options.path {
-            Some(path) => Rendezvous::at(path),
-            None => Rendezvous::named(&options.identifier, owner, PROTOCOL.0),
+            Some(path) => Rendezvous::at(path, owner, options.access != Access::owner()),
+            None => Rendezvous::named(&options.identifier, owner),
         };
         Ok(Self {
             rendezvous: rendezvous.map_err(|e| JoinError::io("naming the bus", e))?,
             owner,
             options,
+            users: Users::here(),
         })
     }
 
-    /// Whether a peer may be on the bus, and host it.
-    pub(crate) fn admits(&self, peer: &Peer) -> bool {
-        sys::is_owner_or_root(peer, self.owner)
-            || (!sys::is_unmapped(peer.uid)
-                && self
-                    .options
-                    .access
-                    .admits(self.owner, Some(peer.uid), [peer.gid]))
+    /// Whether the process at the other end may be on the bus.
+    pub(crate) fn admits(&self, peer: &Peer, channel: &Channel) -> bool {
+        if self.may_be_hosted_by(peer.uid) || crate::fault::on(24) {
+            return true;
+        }
+        let uid = self.users.user(peer.uid);
+        let mut gids = Vec::new();
+        if uid.is_some() && self.options.access.names_groups() {
+            gids.push(peer.gid);
+            gids.extend(channel.peer_groups().unwrap_or_default());
+            gids.retain(|gid| self.users.group(*gid).is_some());
+        }
+        self.options.access.admits(self.owner, uid, gids)
+    }
+
+    /// Whether a user may host the controller, who learns of all members and new links.
+    pub(crate) fn may_be_hosted_by(&self, uid: u32) -> bool {
+        self.users.is_owner_or_root(uid, self.owner)
     }
 }
 
@@ -197,10 +84,22 @@ enum Stage {
 #[derive(Debug)]
 pub(crate) enum Next {
     Nothing,
+    /// There are no handles or no memory to take what comes next: read on a little later.
+    Pause,
     /// The connection is lost: look for a controller.
     Seek,
+    /// The controller does not do its work: break with it, and look for one a little later.
+    Shun,
     /// It is over.
     End,
+}
+
+/// A link whose handles came, and that could not be accepted for want of memory.
+#[derive(Debug)]
+struct Deferred {
+    from: u64,
+    link: u64,
+    handles: Vec<Handle>,
 }
 
 /// One endpoint's membership as the serving thread keeps it.
@@ -209,26 +108,45 @@ pub(crate) struct Member {
     pub(crate) membership: Arc<Membership>,
     pub(crate) events: Arc<dyn Events>,
     pub(crate) channel: Option<Arc<Channel>>,
-    /// When to look for a controller again.
+    /// When to look for a controller again, or to go on after a shortage.
     pub(crate) retry: Option<Instant>,
+    /// Connections and elections without success since it was last a member for a while.
     pub(crate) tries: u32,
+    /// Since when it lets the members of before go first.
+    pub(crate) defers_since: Option<Instant>,
     /// When something that the endpoint keeps expires.
     pub(crate) expiry: Option<Instant>,
     stage: Stage,
+    welcomed: Option<Instant>,
     secret: [u8; 16],
     label: Vec<u8>,
-    pub(crate) receives: bool,
-    pub(crate) watches: bool,
+    receives: bool,
+    /// What it registered as.
+    registered: bool,
+    watches: bool,
     pub(crate) mark: Option<Arc<MembersMark>>,
     /// The serving thread hosts the controller because this member won the election.
     pub(crate) hosts: Option<u64>,
-    pub(crate) leaving: Option<Vec<Parked>>,
+    /// As a leaver: what it has yet to hand over.
+    pub(crate) leaving: Option<VecDeque<Parked>>,
     /// As a leaver it has told the controller so.
     pub(crate) said_good_bye: bool,
     /// As a leaver it has handed the controller's role over, and does not take it again.
     pub(crate) gave_up: bool,
-    /// Introductions are due and the channel had no room.
+    /// What the controller has to be told, and was not yet.
     pub(crate) owes_introductions: bool,
+    again: bool,
+    owes_watch: bool,
+    owes_stop: bool,
+    /// The controller's channel has no room for what is owed.
+    pub(crate) wants_room: bool,
+    /// There was no room for what the controller sent.
+    pub(crate) paused: bool,
+    /// What the channel is watched for.
+    pub(crate) interest: Interest,
+    deferred: Option<Deferred>,
+    /// What the controller may yet say.
+    budget: Budget,
 }
 
 impl Member {
@@ -246,11 +164,14 @@ impl Member {
             channel: None,
             retry: None,
             tries: 0,
+            defers_since: None,
             expiry: None,
             stage: Stage::Hello { nonce: [0; 32] },
+            welcomed: None,
             secret: proof::random()?,
             label,
             receives: true,
+            registered: true,
             watches: false,
             mark: None,
             hosts: None,
@@ -258,25 +179,55 @@ impl Member {
             said_good_bye: false,
             gave_up: false,
             owes_introductions: false,
+            again: false,
+            owes_watch: false,
+            owes_stop: false,
+            wants_room: false,
+            paused: false,
+            interest: Interest::Readable,
+            deferred: None,
+            budget: Budget::new(Instant::now()),
         })
+    }
+
+    /// Whether it was a member before.
+    pub(crate) fn is_known(&self) -> bool {
+        self.membership.status().id != 0
+    }
+
+    /// Whether it is to look for a controller now.
+    pub(crate) fn is_due(&self) -> bool {
+        self.retry.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Notes why the controller could not be told everything: it is told the rest when that is over.
+    pub(crate) fn owes_because(&mut self, error: &io::Error) {
+        self.wants_room = error.kind() == io::ErrorKind::WouldBlock;
+        if sys::exhausted(error).is_some() {
+            self.retry_in(SHORTAGE);
+        }
+        // A hang-up is noticed by reading.
+    }
+
+    /// Looks again after `pause` at the latest.
+    pub(crate) fn retry_in(&mut self, pause: Duration) {
+        let at = Instant::now() + pause;
+        self.retry = Some(self.retry.map_or(at, |retry| retry.min(at)));
     }
 
     /// Whether this endpoint may become the controller.
     pub(crate) fn may_host(&self) -> bool {
-        let this = Peer {
-            pid: sys::pid(),
-            uid: sys::uid(),
-            gid: sys::gid(),
-        };
-        self.bus.options.controller_affinity && !self.gave_up && self.bus.admits(&this)
+        (self.bus.options.controller_affinity || crate::fault::on(2))
+            && !self.gave_up
+            && self.bus.may_be_hosted_by(sys::uid())
     }
 
     /// Starts to talk to a controller.
-    pub(crate) fn greet(&mut self, channel: Channel) -> Result<(), JoinError> {
+    pub(crate) fn greet(&mut self, channel: Channel) -> Result<Arc<Channel>, JoinError> {
         let peer = channel
             .peer()
             .map_err(|e| JoinError::io("asking who the controller is", e))?;
-        if !self.bus.admits(&peer) {
+        if !self.bus.may_be_hosted_by(peer.uid) {
             return Err(JoinError::NameSquatted {
                 uid: peer.uid,
                 pid: peer.pid,
@@ -287,14 +238,18 @@ impl Member {
         // A failure shows as a hang-up.
         let _ = channel.send(&protocol::encode(&Hello::new(nonce)), &[]);
         self.stage = Stage::Hello { nonce };
-        self.channel = Some(channel);
+        self.channel = Some(channel.clone());
         self.retry = None;
+        self.tries += 1;
         self.membership.change(|s| s.controller = Some(peer));
-        Ok(())
+        Ok(channel)
     }
 
     /// Reads what the controller has sent.
     pub(crate) fn read(&mut self) -> Next {
+        if !self.accept_deferred() {
+            return Next::Pause;
+        }
         let mut buffer = vec![0; PACKET_MAX];
         let mut handles = Vec::new();
         // A bounded number at a time, so that one busy bus does not keep others waiting; the rest is still readable.
@@ -303,24 +258,61 @@ impl Member {
                 return Next::Nothing;
             };
             handles.clear();
-            let packet = match channel.recv(&mut buffer, &mut handles) {
-                Ok(packet) if packet.len > 0 && !packet.truncated => packet,
-                Ok(_) => return Next::Seek,
+            let packet = match channel.recv_with(&mut buffer, &mut handles, LINK_HANDLES) {
+                Ok(packet) if packet.len == 0 => {
+                    log::debug!("the controller has hung up");
+                    return Next::Seek;
+                }
+                Ok(packet) if packet.truncated || packet.surplus => {
+                    return distrust("it sent more than fits into a packet");
+                }
+                Ok(_) if !self.budget.spend(Instant::now) => {
+                    return distrust("it floods its members");
+                }
+                Ok(packet) => packet,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
                 Err(e) if sys::exhausted(&e).is_some() => {
                     log::warn!("no handles left to take what the controller sends: {e}");
-                    self.retry = Some(Instant::now() + Duration::from_millis(20));
-                    return Next::Nothing;
+                    let trouble = JoinError::io("taking what the controller sends", e);
+                    self.membership.status().trouble = Some(trouble);
+                    return Next::Pause;
                 }
-                Err(_) => return Next::Seek,
+                Err(e) => {
+                    log::debug!("the controller has hung up: {e}");
+                    return Next::Seek;
+                }
             };
             match self.packet(&buffer[..packet.len], std::mem::take(&mut handles)) {
                 Ok(Next::Nothing) => {}
                 Ok(next) => return next,
+                // Who is a member keeps its links, whoever has taken the name since.
+                Err(error) if self.is_known() => {
+                    let refused = distrust(&error);
+                    self.membership.change(|s| s.trouble = Some(error));
+                    return refused;
+                }
                 Err(error) => return self.fail(error),
             }
         }
         Next::Nothing
+    }
+
+    /// Accepts the link that there was no memory for. False: there is none yet.
+    fn accept_deferred(&mut self) -> bool {
+        match self.deferred.take() {
+            Some(link) => self.accept(link.from, link.link, link.handles),
+            None => true,
+        }
+    }
+
+    fn accept(&mut self, from: u64, link: u64, handles: Vec<Handle>) -> bool {
+        let back = self.events.introduced(from, link, handles);
+        self.deferred = back.map(|handles| Deferred {
+            from,
+            link,
+            handles,
+        });
+        self.deferred.is_none()
     }
 
     /// The membership failed for good.
@@ -337,36 +329,29 @@ impl Member {
     fn packet(&mut self, packet: &[u8], handles: Vec<Handle>) -> Result<Next, JoinError> {
         match self.stage {
             Stage::Hello { nonce } => self.hello(packet, nonce),
-            Stage::Welcome { member, controller } => {
-                match protocol::decode(packet) {
-                    Some(ToMember::Welcome { proof, id }) => {
-                        let expected = prove(
-                            &self.bus.options.token,
-                            Role::Controller,
-                            &member,
-                            &controller,
-                        );
-                        if !proof::same(&proof, &expected) {
-                            return Err(JoinError::TokenMismatch);
-                        }
-                        self.welcome(id, handles)
+            Stage::Welcome { member, controller } => match protocol::decode(packet) {
+                Some(ToMember::Welcome { proof, id }) => {
+                    let expected = prove(
+                        &self.bus.options.token,
+                        Role::Controller,
+                        &member,
+                        &controller,
+                    );
+                    if !proof::same(&proof, &expected) {
+                        return Err(JoinError::TokenMismatch);
                     }
-                    Some(ToMember::Refused(Refused::Token)) => Err(JoinError::TokenMismatch),
-                    Some(ToMember::Refused(Refused::Permission)) => {
-                        Err(JoinError::PermissionDenied)
-                    }
-                    // A full bus, or nonsense: somebody else may win the next election.
-                    _ => Ok(Next::Seek),
+                    self.welcome(id, handles)
                 }
-            }
+                Some(ToMember::Refused(Refused::Token)) => Err(JoinError::TokenMismatch),
+                Some(ToMember::Refused(Refused::Permission)) => Err(JoinError::PermissionDenied),
+                Some(ToMember::Refused(Refused::Full)) => Ok(self.no_room()),
+                _ => Ok(distrust("it does not keep to the protocol")),
+            },
             Stage::Member => Ok(self.message(packet, handles)),
         }
     }
 
     fn hello(&mut self, packet: &[u8], nonce: Nonce) -> Result<Next, JoinError> {
-        if let Some(ToMember::Refused(Refused::Permission)) = protocol::decode(packet) {
-            return Err(JoinError::PermissionDenied);
-        }
         let Some(hello) = protocol::decode::<Hello>(packet).filter(Hello::is_ours) else {
             return Err(JoinError::VersionMismatch(Version(0, 0, 0)));
         };
@@ -377,28 +362,31 @@ impl Member {
             let status = self.membership.status();
             (status.id, status.directory.clone())
         };
+        // One who comes back to hand over what it leaves behind takes nothing more.
+        self.registered = self.receives && self.leaving.is_none();
         let register = ToController::Register {
             proof: prove(&self.bus.options.token, Role::Member, &nonce, &hello.nonce),
             secret: self.secret,
             label: self.label.clone(),
-            receives: self.receives,
+            receives: self.registered,
             before: (id != 0).then_some(id),
         };
         let mut handles: Vec<BorrowedHandle<'_>> = Vec::new();
         if id != 0
             && let Some(directory) = &directory
         {
-            handles.push(directory.memory().as_fd());
-            handles.extend(self.mark.iter().map(|m| m.0.as_fd()));
+            handles.push(directory.memory().as_handle());
+            handles.extend(self.mark.iter().map(|m| m.as_handle()));
         }
         let Some(channel) = &self.channel else {
             return Ok(Next::Seek);
         };
-        if channel
-            .send(&protocol::encode(&register), &handles)
-            .is_err()
-        {
-            return Ok(Next::Seek);
+        match channel.send(&protocol::encode(&register), &handles) {
+            Ok(()) => {}
+            // Too many handles of this user are under way.
+            Err(e) if sys::exhausted(&e).is_some() => return Ok(Next::Shun),
+            // What it said before it hung up is still to be read.
+            Err(_) => {}
         }
         self.stage = Stage::Welcome {
             member: nonce,
@@ -410,23 +398,28 @@ impl Member {
     fn welcome(&mut self, id: u64, handles: Vec<Handle>) -> Result<Next, JoinError> {
         let mut handles = handles.into_iter();
         let Some(directory) = handles.next().and_then(open_directory) else {
-            return Ok(Next::Seek);
+            return Ok(Next::Shun);
         };
-        if let Some(mark) = handles.next() {
-            self.mark = Some(Arc::new(MembersMark(OwnHandle::new(mark))));
+        if let Some(mark) = handles.next().and_then(|h| MembersMark::from_peer(h).ok()) {
+            self.mark = Some(Arc::new(mark));
         }
         self.stage = Stage::Member;
-        self.tries = 0;
+        self.welcomed = Some(Instant::now());
+        self.defers_since = None;
+        // It registered as one that takes nothing: that is the answer to whoever waits for it.
+        let stopped = !self.registered;
         self.membership.change(|s| {
             s.phase = Phase::Joined;
             s.id = id;
             s.directory = Some(directory);
             s.channel = self.channel.clone();
+            s.trouble = None;
+            s.done += u64::from(stopped);
         });
-        if self.watches {
-            self.send(&ToController::Watch(true), &[]);
-        }
+        self.owes_stop = !self.receives && self.registered;
+        self.owes_watch = self.watches;
         self.owes_introductions = true;
+        self.again = true;
         self.events.directory_changed();
         Ok(Next::Nothing)
     }
@@ -435,7 +428,7 @@ impl Member {
         match protocol::decode(packet) {
             Some(ToMember::Directory) => {
                 let Some(directory) = handles.into_iter().next().and_then(open_directory) else {
-                    return Next::Seek;
+                    return Next::Shun;
                 };
                 self.membership.change(|s| s.directory = Some(directory));
                 self.events.directory_changed();
@@ -445,7 +438,9 @@ impl Member {
                 self.events.directory_changed();
             }
             Some(ToMember::Introduced { from, link }) => {
-                self.events.introduced(from, link, handles);
+                if !self.accept(from, link, handles) {
+                    return Next::Pause;
+                }
             }
             Some(ToMember::NoSuchMember { link }) => self.events.no_such_member(link),
             Some(ToMember::Done) => {
@@ -455,8 +450,7 @@ impl Member {
                 }
             }
             Some(ToMember::Welcome { .. } | ToMember::Refused(_)) | None => {
-                log::warn!("the controller does not keep to the protocol; looking for another");
-                return Next::Seek;
+                return distrust("it does not keep to the protocol");
             }
         }
         Next::Nothing
@@ -467,27 +461,100 @@ impl Member {
         self.channel.is_some() && matches!(self.stage, Stage::Member)
     }
 
-    /// Sends a packet to the controller. A failure shows as a hang-up, or the packet is one that may be lost.
-    pub(crate) fn send(&self, message: &ToController, handles: &[BorrowedHandle<'_>]) {
-        if let Some(channel) = &self.channel
-            && let Err(e) = channel.send(&protocol::encode(message), handles)
-        {
-            log::debug!("a packet to the controller was not sent: {e}");
+    /// Sends a packet to the controller.
+    pub(crate) fn send(
+        &self,
+        message: &ToController,
+        handles: &[BorrowedHandle<'_>],
+    ) -> io::Result<()> {
+        match &self.channel {
+            Some(channel) => channel.send(&protocol::encode(message), handles),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// From now on the controller is to say, or no longer to say, when the directory changes.
+    pub(crate) fn watch(&mut self, on: bool) {
+        self.watches = on;
+        self.owes_watch = true;
+    }
+
+    /// The endpoint takes no more messages.
+    pub(crate) fn stop_receiving(&mut self) {
+        self.receives = false;
+        self.owes_stop = true;
+    }
+
+    /// Tells the controller what it has to be told. An error says why there is something left: `WouldBlock` that the
+    /// channel is full, a shortage, or a hang-up, which is noticed by reading.
+    pub(crate) fn pay(&mut self) -> io::Result<()> {
+        let Some(channel) = self.channel.clone().filter(|_| self.is_member()) else {
+            return Ok(());
+        };
+        if self.owes_stop {
+            self.send(&ToController::StopReceiving, &[])?;
+            self.owes_stop = false;
+        }
+        if self.owes_watch {
+            self.send(&ToController::Watch(self.watches), &[])?;
+            self.owes_watch = false;
+        }
+        if self.owes_introductions {
+            let again = std::mem::take(&mut self.again);
+            self.events.clone().introduce(&channel, again)?;
+            self.owes_introductions = false;
+        }
+        Ok(())
     }
 
     /// The connection is lost.
     pub(crate) fn disconnected(&mut self) {
         self.channel = None;
         self.said_good_bye = false;
+        // A controller that lets go of its members at once is not to be pestered.
+        if self
+            .welcomed
+            .take()
+            .is_some_and(|at| at.elapsed() >= STEADY)
+        {
+            self.tries = 0;
+        }
+        (self.wants_room, self.paused) = (false, false);
+        self.interest = Interest::Readable;
         self.membership.change(|s| {
             s.channel = None;
             if matches!(s.phase, Phase::Joined) {
                 s.phase = Phase::Seeking;
             }
         });
-        self.retry = Some(Instant::now());
+        self.retry_in(self.pause());
     }
+
+    /// How long to wait before the next look for a controller, after so many in vain.
+    pub(crate) fn pause(&self) -> Duration {
+        match self.tries {
+            0..=2 => Duration::ZERO,
+            // Somebody has won the name and does not listen yet: that is over at once.
+            tries if self.may_host() => Duration::from_micros(100) * tries.min(16),
+            // Nobody may want it for long.
+            tries => Duration::from_millis(1 << (tries - 3).min(5)),
+        }
+    }
+
+    /// The controller has no room for this endpoint.
+    fn no_room(&self) -> Next {
+        self.membership.change(|s| {
+            let pid = s.controller.map_or(0, |c| c.pid);
+            s.trouble = Some(JoinError::BusFull { pid });
+        });
+        Next::Shun
+    }
+}
+
+/// Breaks with the controller, and says why.
+fn distrust(why: impl std::fmt::Display) -> Next {
+    log::warn!("the controller is not to be trusted: {why}; looking for another");
+    Next::Shun
 }
 
 fn open_directory(handle: Handle) -> Option<Arc<Directory>> {

@@ -4,12 +4,15 @@ use super::{inbox::Inbox, outbox::Outbox};
 use crate::{
     JoinError, Options, RecvError, Stats,
     control::{
-        member::{Events, Membership, Parked, Phase},
+        membership::{Events, Membership, Parked, Phase},
         reactor::Orders,
     },
     sys::{self, Channel, Handle},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 pub(crate) struct Core {
     pub(crate) options: Options,
@@ -33,14 +36,14 @@ impl Core {
             orders,
             inbox,
             outbox: Mutex::new(Outbox::new()),
-            generation: sys::fork::generation(),
+            generation: sys::generation(),
         })
     }
 
     /// Whether this process is a forked child of the one that joined.
     #[inline]
     pub(crate) fn forked(&self) -> bool {
-        sys::fork::forked_since(self.generation)
+        sys::forked_since(self.generation)
     }
 
     #[inline]
@@ -54,6 +57,10 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
+        if self.forked() {
+            // Another thread of the parent may have held a lock when it forked.
+            return Stats::default();
+        }
         let mut stats = self.outbox().stats();
         self.inbox.add_to(&mut stats);
         stats
@@ -65,19 +72,19 @@ impl Events for Core {
         self.outbox().pump(self);
     }
 
-    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) {
-        self.inbox.introduced(from, link, handles);
+    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) -> Option<Vec<Handle>> {
+        self.inbox.introduced(from, link, handles)
     }
 
-    fn introduce(&self, channel: &Channel) -> bool {
-        let done = self.outbox().introduce_all(channel);
+    fn introduce(&self, channel: &Channel, again: bool) -> io::Result<()> {
+        let done = self.outbox().introduce_all(channel, again);
         // Senders may wait for it.
         self.membership.change(|_| {});
         done
     }
 
     fn no_such_member(&self, link: u64) {
-        self.outbox().peer_is_gone(self, link);
+        self.outbox().nobody_there(self, link);
     }
 
     fn side_news(&self, link: u64, hangup: bool) {
@@ -97,6 +104,10 @@ impl Events for Core {
         self.outbox().adopt(self, parked);
     }
 
+    fn lost(&self, messages: u64) {
+        self.outbox().stats.lost += messages;
+    }
+
     fn ended(&self) {
         let phase = self.membership.status().phase.clone();
         match phase {
@@ -114,13 +125,16 @@ pub(crate) struct Nobody;
 
 impl Events for Nobody {
     fn directory_changed(&self) {}
-    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) {}
-    fn introduce(&self, _: &Channel) -> bool {
-        true
+    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) -> Option<Vec<Handle>> {
+        None
+    }
+    fn introduce(&self, _: &Channel, _: bool) -> io::Result<()> {
+        Ok(())
     }
     fn no_such_member(&self, _: u64) {}
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
     fn parked(&self, _: Parked) {}
+    fn lost(&self, _: u64) {}
     fn ended(&self) {}
 }

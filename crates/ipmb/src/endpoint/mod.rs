@@ -6,8 +6,11 @@
 //! never runs under the outbox's lock.
 
 mod core;
+mod delivery;
+mod gate;
 mod inbox;
 mod outbox;
+mod patience;
 mod receiver;
 mod sender;
 
@@ -17,7 +20,8 @@ pub use sender::EndpointSender;
 use crate::{
     JoinError, MessageBox, Options, SendError, Stats,
     control::{
-        member::{Bus, Membership, Phase},
+        member::Bus,
+        membership::{Membership, Phase},
         reactor::Served,
     },
 };
@@ -53,7 +57,10 @@ impl Endpoint {
                 Phase::Left | Phase::Failed(_) => Some(()),
                 _ => None,
             })
-            .ok_or(SendError::Timeout)
+            .ok_or_else(|| match membership.stopped_controller() {
+                Some(pid) => SendError::ControllerStopped { pid },
+                None => SendError::Timeout,
+            })
     }
 }
 
@@ -96,10 +103,9 @@ pub fn join<T: MessageBox, R: MessageBox>(
     timeout: Option<Duration>,
 ) -> Result<(EndpointSender<T>, EndpointReceiver<R>), JoinError> {
     options.check()?;
+    crate::sys::prepare().map_err(|_| JoinError::UnsupportedSystem)?;
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let bus = Bus::new(options.clone())?;
-    // Opened now, so that regions can be cloned in a sandbox that is entered later. Without it they say so themselves.
-    let _ = crate::sys::own_descriptors();
     let membership = Arc::new(Membership::new());
     let mut core = None;
     let mut failed = None;
@@ -127,12 +133,7 @@ pub fn join<T: MessageBox, R: MessageBox>(
     match joined {
         Some(Ok(())) => {}
         Some(Err(error)) => return Err(error),
-        None => {
-            return Err(match membership.stopped_controller() {
-                Some(pid) => JoinError::ControllerStopped { pid },
-                None => JoinError::Timeout,
-            });
-        }
+        None => return Err(membership.why_late()),
     }
     let endpoint = Arc::new(Endpoint {
         core,

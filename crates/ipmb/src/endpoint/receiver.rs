@@ -1,7 +1,13 @@
 //! The receiving half.
 
-use super::{Endpoint, inbox::Patience};
-use crate::{Message, MessageBox, RecvError, Stats, control::member::Phase, sys::BorrowedHandle};
+use super::{
+    Endpoint,
+    inbox::{Attached, Patience},
+};
+use crate::{
+    LabelOp, Message, MessageBox, RecvError, Selector, Stats, control::membership::Phase,
+    sys::BorrowedHandle,
+};
 use std::{
     fmt,
     marker::PhantomData,
@@ -54,8 +60,8 @@ impl<R: MessageBox> EndpointReceiver<R> {
         self.take(Patience::For(timeout))
     }
 
-    /// Receives a message if there is one now. After [`RecvError::Empty`] the descriptor ([`AsFd`](std::os::fd::AsFd))
-    /// becomes readable when the next one is there.
+    /// Receives a message if there is one now. After [`RecvError::Empty`] the handle that
+    /// event loops can wait for (`AsFd`, on Windows `AsHandle`) becomes readable when the next one is there.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).
@@ -75,7 +81,15 @@ impl<R: MessageBox> EndpointReceiver<R> {
         if core.forked() {
             return Err(RecvError::Forked);
         }
-        core.inbox.recv(patience)
+        let mut attached = Attached::default();
+        let payload = core.inbox.recv(patience, &mut attached)?;
+        Ok(Message {
+            selector: Selector::unicast(LabelOp::True),
+            bound: None,
+            payload,
+            objects: attached.objects,
+            memory_regions: attached.regions,
+        })
     }
 }
 
@@ -132,12 +146,9 @@ impl<'r, R: MessageBox> IntoIterator for &'r EndpointReceiver<R> {
     }
 }
 
-#[cfg(unix)]
-impl<R> std::os::fd::AsFd for EndpointReceiver<R> {
-    /// A descriptor to wait for with poll, epoll or an event loop. It is readable when there may be a message; receive
-    /// with [`try_recv`](EndpointReceiver::try_recv) until it says [`RecvError::Empty`], then wait. Do nothing else
-    /// with it.
-    fn as_fd(&self) -> BorrowedHandle<'_> {
-        self.handle()
-    }
+crate::sys::waitable_traits! {
+    /// A handle to wait for, with what this system has for that: poll, epoll, an event loop. It is ready to be read when there
+    /// may be a message; receive with [`try_recv`](EndpointReceiver::try_recv) until it says [`RecvError::Empty`], then wait.
+    /// Do nothing else with it.
+    EndpointReceiver<R>, handle
 }

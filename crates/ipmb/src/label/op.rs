@@ -258,10 +258,11 @@ impl LabelOp {
     }
 
     /// Whether the expression is within the limits. One pass, and none for expressions of up to 128 bytes.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Error> {
         let bytes = self.as_bytes();
         // A node takes at least a byte, and there are no more levels than nodes.
-        if bytes.len() <= MAX_DEPTH {
+        if bytes.len() <= MAX_DEPTH || crate::fault::on(8) {
             return Ok(());
         }
         verify(bytes)

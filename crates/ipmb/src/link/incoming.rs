@@ -7,32 +7,45 @@ use super::{
         BlockRef, CAPACITY_MAX, FENCES_REACH_WRITER, HEADER, Head, Kind, RETURNS, RecordHead, UUID,
         WORD, invalid,
     },
-    pool::BLOCKS,
+    pool::{self, BLOCKS},
     ring::ReadIndex,
     side::{self, TakeError},
 };
 use crate::{
     sync::{Ordering, copy_from_shared, load_shared},
-    sys::{Bell, Channel, Handle, Mapping, Memory, Protection, fences_reach_us},
+    sys::{
+        self, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Ringer, fences_reach_us,
+    },
 };
 use std::{io, ptr::NonNull};
 
 /// After so many messages without a sleep the sender need not fence any more.
 const HOT: u32 = 64;
 
-/// A message at the head of a link, not yet taken off.
-#[derive(Debug)]
+/// So often a sender may ring without a message between: one that rings once per sleep does it once.
+const IN_VAIN: u32 = 64;
+
+/// The message at the head of a link, not yet taken off.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Record {
-    pub uuid: [u8; 16],
-    pub objects: u8,
     /// First byte of the payload, in memory that the sender may still write to.
     pub payload: NonNull<u8>,
     pub len: usize,
-    /// Objects, then regions.
-    pub handles: Vec<Handle>,
+    /// It has handles: first so many objects, then regions. Take them with [`Incoming::take_handles`].
+    pub has_handles: bool,
+    pub objects: u8,
     /// Bytes of the record.
     size: u64,
+    /// The block that is not used again.
     once: Option<u32>,
+}
+
+impl Record {
+    /// What it takes to copy it, in small messages.
+    #[inline]
+    pub(crate) fn cost(&self) -> usize {
+        1 + self.len / 4096
+    }
 }
 
 /// Why nothing could be taken from a link.
@@ -42,6 +55,23 @@ pub(crate) enum Trouble {
     Exhausted(io::Error),
     /// The sender does not keep to the protocol; drop the link.
     Broken(&'static str),
+}
+
+/// Why a link was not accepted.
+#[derive(Debug)]
+pub(crate) struct Unaccepted {
+    pub error: io::Error,
+    /// Those of the link if it is only for want of memory, and nothing if its sender is at fault.
+    pub handles: Vec<Handle>,
+}
+
+impl From<io::Error> for Unaccepted {
+    fn from(error: io::Error) -> Self {
+        Self {
+            error,
+            handles: Vec::new(),
+        }
+    }
 }
 
 /// The receiver's end of a link.
@@ -58,42 +88,75 @@ pub(crate) struct Incoming {
     space: Watcher,
     capacity: u64,
     payload_max: usize,
-    last_uuid: Option<[u8; 16]>,
+    /// Type of the last message.
+    uuid: [u8; 16],
+    has_uuid: bool,
     blocks: Vec<Option<Mapping>>,
-    /// Handles of the record at the head that came through before a shortage.
+    /// Handles of the record at the head; not yet all of them after a shortage.
     handles: Vec<Handle>,
-    messages_awake: u32,
+    /// Messages until the sender need not fence any more.
+    until_hot: u32,
     can_be_fast: bool,
+    /// Rings without a message since the head was here.
+    rung_in_vain: (u64, u32),
     /// The sender is gone; what lies in the ring is still to be read.
     pub(crate) hung_up: bool,
 }
 
 impl Incoming {
-    /// Accepts a link with the handles that its sender offered.
-    pub(crate) fn accept(peer: u64, handles: Vec<Handle>, payload_max: usize) -> io::Result<Self> {
+    /// Accepts a link with the handles that its sender offered. The error has them when there was no memory to accept it now;
+    /// no further handle is needed. `own`: any bell of this process's own.
+    pub(crate) fn accept(
+        peer: u64,
+        handles: Vec<Handle>,
+        payload_max: usize,
+        own: &Ringer,
+    ) -> Result<Self, Unaccepted> {
         let Ok([records, returns, bell, side]) = <[Handle; 4]>::try_from(handles) else {
-            return Err(invalid("an introduction with a wrong number of handles"));
+            return Err(invalid("an introduction with a wrong number of handles").into());
         };
         let records = Memory::from_peer(records, HEADER, HEADER + CAPACITY_MAX)?;
         let returns = Memory::from_peer(returns, RETURNS, RETURNS)?;
-        let (records, facts) = Head::open_records(records.map_all(Protection::Read)?)?;
-        let returns = Head::open_returns(returns.map_all(Protection::ReadWrite)?)?;
+        let bell = Bell::from_peer(bell, own)?;
+        let side = Channel::from_peer(side)?;
+        let mapped = records
+            .map_all(Protection::Read)
+            .and_then(|records| Ok((records, returns.map_all(Protection::ReadWrite)?)));
+        let (records, returns) = match mapped {
+            Ok(mapped) => mapped,
+            Err(error) if sys::exhausted(&error).is_some() => {
+                return Err(Unaccepted {
+                    error,
+                    handles: vec![
+                        records.into_handle()?,
+                        returns.into_handle()?,
+                        bell.into_handle()?,
+                        side.into_handle()?,
+                    ],
+                });
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (records, facts) = Head::open_records(records)?;
+        let returns = Head::open_returns(returns)?;
         let link = Self {
             peer,
             records,
             returns,
             read: ReadIndex::new(facts.start, facts.capacity),
-            bell: Bell::from_peer(bell)?,
-            side: Channel::from_peer(side)?,
+            bell,
+            side,
             messages: Sleeper::new(),
             space: Watcher::new(),
             capacity: facts.capacity,
             payload_max,
-            last_uuid: None,
+            uuid: [0; 16],
+            has_uuid: false,
             blocks: Vec::new(),
             handles: Vec::new(),
-            messages_awake: 0,
+            until_hot: HOT,
             can_be_fast: facts.flags & FENCES_REACH_WRITER != 0,
+            rung_in_vain: (facts.start, 0),
             hung_up: false,
         };
         if fences_reach_us() {
@@ -122,6 +185,42 @@ impl Incoming {
             || self.records.index().load(Ordering::Relaxed) != self.read.head()
     }
 
+    /// The message at the head if it is of the usual kind: its payload lies in the ring, and its type is that of the one
+    /// before. `None`: ask [`Incoming::next`].
+    #[inline]
+    pub(crate) fn next_plain(&mut self) -> Option<Record> {
+        if self.read.available() == 0 && self.read.refresh(self.records.index()).is_err() {
+            return None;
+        }
+        let available = self.read.available().min(self.read.contiguous());
+        if available < WORD as u64 || !self.has_uuid {
+            return None;
+        }
+        // SAFETY: the head is a multiple of 8, as is all that was ever taken off, and a word lies there whole.
+        let word = unsafe { load_shared(self.at(0).cast()) };
+        let len = RecordHead::plain_len(word)? as usize;
+        let size = (WORD as u64 + len as u64 + 7) & !7;
+        (size <= available && len <= self.payload_max).then(|| Record {
+            payload: self.at(WORD),
+            len,
+            has_handles: false,
+            objects: 0,
+            size,
+            once: None,
+        })
+    }
+
+    /// Type of the message that [`Incoming::next`] returned.
+    #[inline]
+    pub(crate) fn uuid(&self) -> &[u8; 16] {
+        &self.uuid
+    }
+
+    /// The handles of the message that [`Incoming::next`] returned.
+    pub(crate) fn take_handles(&mut self) -> Vec<Handle> {
+        std::mem::take(&mut self.handles)
+    }
+
     /// The message at the head, if there is one. Call [`Incoming::taken`] when it was copied out.
     #[inline]
     pub(crate) fn next(&mut self) -> Result<Option<Record>, Trouble> {
@@ -146,6 +245,11 @@ impl Incoming {
                 ));
             }
             if head.kind == Kind::Pad {
+                // It ends where the ring does and is published with a record behind it: otherwise a liar could have
+                // this side skip pads for ever.
+                if size != self.read.contiguous() || size == self.read.available() {
+                    return Err(Trouble::Broken("a pad out of place"));
+                }
                 self.read.advance(size);
                 continue;
             }
@@ -159,18 +263,17 @@ impl Incoming {
         if head.has_uuid {
             let mut uuid = [0; UUID];
             self.copy(at, &mut uuid);
-            self.last_uuid = Some(uuid);
+            (self.uuid, self.has_uuid) = (uuid, true);
             at += UUID;
         }
-        let uuid = self
-            .last_uuid
-            .ok_or(Trouble::Broken("a record without a type"))?;
+        if !self.has_uuid {
+            return Err(Trouble::Broken("a record without a type"));
+        }
         let mut record = Record {
-            uuid,
-            objects: head.objects,
             payload: self.at(head.body_at()),
             len: head.len as usize,
-            handles: Vec::new(),
+            has_handles: false,
+            objects: head.objects,
             size: head.size(),
             once: None,
         };
@@ -179,7 +282,7 @@ impl Incoming {
         } else if head.objects != 0 || head.regions != 0 {
             return Err(Trouble::Broken("a record without its handles"));
         }
-        if record.len > self.payload_max {
+        if record.len > self.payload_max || crate::fault::on(15) && record.len > 64 << 20 {
             return Err(Trouble::Broken("a payload over the limit"));
         }
         Ok(record)
@@ -225,10 +328,10 @@ impl Incoming {
             record.len = len;
             record.once = reference.once.then_some(reference.block);
         }
-        record.handles = std::mem::take(&mut self.handles);
         if fresh {
-            drop(record.handles.remove(0));
+            drop(self.handles.remove(0));
         }
+        record.has_handles = !self.handles.is_empty();
         Ok(())
     }
 
@@ -244,10 +347,21 @@ impl Incoming {
                 .first()
                 .ok_or(Trouble::Broken("a block without its memory"))?;
             // A copy, so that a shortage leaves the handles complete for the next try.
-            let memory = handle.try_clone().map_err(Trouble::Exhausted)?;
-            let memory = Memory::from_peer(memory, 1, isize::MAX as usize)
-                .map_err(|_| Trouble::Broken("a block that is no sealed memory"))?;
+            let memory = sys::duplicate(handle.as_handle()).map_err(Trouble::Exhausted)?;
+            let memory = match Memory::from_peer(memory, 1, pool::size_max(self.payload_max)) {
+                Ok(memory) => memory,
+                Err(e) if sys::exhausted(&e).is_some() => return Err(Trouble::Exhausted(e)),
+                Err(_) => {
+                    return Err(Trouble::Broken(
+                        "a block that is no sealed memory of a possible size",
+                    ));
+                }
+            };
             self.blocks[number] = None;
+            let mapped: usize = self.blocks.iter().flatten().map(Mapping::len).sum();
+            if mapped.saturating_add(memory.size()) > pool::mapped_max(self.payload_max) {
+                return Err(Trouble::Broken("more memory in blocks than a sender needs"));
+            }
             match memory.map_all(Protection::Read) {
                 Ok(mapping) => self.blocks[number] = Some(mapping),
                 Err(e) if crate::sys::exhausted(&e).is_some() => return Err(Trouble::Exhausted(e)),
@@ -271,10 +385,25 @@ impl Incoming {
         if self.space.must_ring(self.records.sleep()) {
             side::tell(&self.side);
         }
-        self.messages_awake += 1;
-        if self.messages_awake == HOT && self.can_be_fast {
-            self.messages.wake(self.returns.sleep(), true);
+        if self.until_hot > 0 {
+            self.until_hot -= 1;
+            if self.until_hot == 0 && self.can_be_fast {
+                self.messages.wake(self.returns.sleep(), true);
+            }
         }
+    }
+
+    /// The sender rang. A ring can come late, when its message was taken; but then there was a message.
+    pub(crate) fn rang(&mut self) -> Result<(), Trouble> {
+        let (head, rings) = &mut self.rung_in_vain;
+        if *head != self.read.head() {
+            (*head, *rings) = (self.read.head(), 0);
+        }
+        *rings += 1;
+        if *rings > IN_VAIN && !self.looks_ready() {
+            return Err(Trouble::Broken("it rings and has no message"));
+        }
+        Ok(())
     }
 
     /// Whether the sender rings for the next message.
@@ -291,10 +420,11 @@ impl Incoming {
 
     /// No longer asleep.
     pub(crate) fn awake(&mut self) {
-        self.messages_awake = 0;
+        self.until_hot = HOT;
         self.messages.wake(self.returns.sleep(), false);
     }
 
+    #[inline]
     fn at(&self, offset: usize) -> NonNull<u8> {
         debug_assert!((self.read.offset() + offset) as u64 <= self.capacity);
         // SAFETY: the callers have checked that the record's bytes lie in the ring.

@@ -122,12 +122,14 @@ impl Head {
         self.wide(at).load(crate::sync::Ordering::Relaxed)
     }
 
+    #[inline]
     fn wide(&self, at: usize) -> &AtomicU64 {
         debug_assert!(at + 8 <= self.mapping.len() && at % 8 == 0);
         // SAFETY: within the mapping, which is at least a page and page-aligned; accessed atomically only.
         unsafe { self.mapping.start().add(at).cast().as_ref() }
     }
 
+    #[inline]
     fn word(&self, at: usize) -> &AtomicU32 {
         debug_assert!(at + 4 <= self.mapping.len() && at % 4 == 0);
         // SAFETY: as above.
@@ -194,6 +196,9 @@ pub(crate) struct RecordHead {
     pub regions: u8,
 }
 
+/// The upper half of a record's first word that has only a payload, of the type of the one before.
+const PLAIN: u64 = 1;
+
 /// Bytes of the first word.
 pub(crate) const WORD: usize = 8;
 /// Bytes of a type's uuid.
@@ -224,6 +229,18 @@ impl RecordHead {
             | flags << 40
             | u64::from(self.objects) << 48
             | u64::from(self.regions) << 56
+    }
+
+    /// The word of the usual record: its body has `len` bytes, and nothing else follows.
+    #[inline]
+    pub(crate) fn plain(len: u32) -> u64 {
+        PLAIN << 32 | u64::from(len)
+    }
+
+    /// The body's length, if the word is that of the usual record.
+    #[inline]
+    pub(crate) fn plain_len(word: u64) -> Option<u32> {
+        (word >> 32 == PLAIN).then_some(word as u32)
     }
 
     #[inline]
@@ -312,6 +329,7 @@ mod tests {
         fn a_record_head_changes_on_its_way(word: u64) {
             if let Some(head) = RecordHead::from_word(word) {
                 prop_assert_eq!(head.to_word(), word);
+                prop_assert_eq!(RecordHead::plain_len(word).is_some(), RecordHead::plain(head.len) == word);
                 prop_assert!(head.size() >= WORD as u64 && head.size() % 8 == 0);
             }
         }

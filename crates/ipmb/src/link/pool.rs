@@ -14,6 +14,19 @@ const BLOCK_MIN: usize = 128 << 10;
 /// Bytes under way in blocks on one link; two payloads may be under way in any case, so that copying in and out overlap.
 const UNDER_WAY_MAX: usize = 64 << 20;
 
+/// Largest block of a sender whose payloads have at most `payload_max` bytes.
+pub(crate) fn size_max(payload_max: usize) -> usize {
+    let reused = payload_max.clamp(BLOCK_MIN, REUSED_MAX).next_power_of_two();
+    reused.max(payload_max)
+}
+
+/// Most bytes of blocks that such a sender has at a time: two under way of any size, and blocks of all sizes that it
+/// keeps, each size as often as it may be under way.
+pub(crate) fn mapped_max(payload_max: usize) -> usize {
+    let twice = size_max(payload_max).saturating_mul(2);
+    twice.saturating_add(UNDER_WAY_MAX * 16)
+}
+
 #[derive(Debug)]
 struct Block {
     memory: Memory,
@@ -95,6 +108,12 @@ impl Pool {
             len,
             mapping: block.mapping.clone(),
         }))
+    }
+
+    /// Whether a thread fills a block.
+    pub(crate) fn is_leased(&self) -> bool {
+        let leased = |b: &Block| matches!(b.state, State::Leased(_));
+        self.blocks.iter().flatten().any(leased)
     }
 
     /// The smallest free block that `len` bytes fit into.

@@ -12,7 +12,7 @@ use crate::sync::{AtomicU64, Ordering};
 pub(crate) struct Lie;
 
 /// The producer's books.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteIndex {
     tail: u64,
     /// What the consumer had given back when last looked at.
@@ -32,30 +32,36 @@ impl WriteIndex {
     }
 
     /// Index of the next byte to be written.
+    #[inline]
     pub(crate) fn tail(&self) -> u64 {
         self.tail
     }
 
     /// Index of the first byte that was not given back, as last seen.
+    #[inline]
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
     /// Offset of an index in the ring.
+    #[inline]
     pub(crate) fn offset(&self, index: u64) -> usize {
         (index & (self.capacity - 1)) as usize
     }
 
     /// Bytes that are free, as last seen. There may be more, never fewer.
+    #[inline]
     pub(crate) fn free(&self) -> u64 {
         self.capacity - self.tail.wrapping_sub(self.head)
     }
 
     /// Looks at what the consumer gave back since.
+    #[inline]
     pub(crate) fn refresh(&mut self, shared_head: &AtomicU64) -> Result<(), Lie> {
         // Acquire: the consumer's reads of the bytes given back come before our next writes to them.
         let head = shared_head.load(Ordering::Acquire);
-        if self.tail.wrapping_sub(head) > self.tail.wrapping_sub(self.head) {
+        if self.tail.wrapping_sub(head) > self.tail.wrapping_sub(self.head) && !crate::fault::on(26)
+        {
             return Err(Lie);
         }
         self.head = head;
@@ -63,11 +69,55 @@ impl WriteIndex {
     }
 
     /// Publishes `len` bytes that were written from the tail on.
+    #[inline]
     pub(crate) fn publish(&mut self, len: u64, shared_tail: &AtomicU64) {
         debug_assert!(len <= self.free());
         self.tail = self.tail.wrapping_add(len);
         // Release: the bytes come before the index that makes them visible.
         shared_tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Where records begin: the first one that was published in each stretch of the ring. So whether an index is the border of a
+/// record is told by the records of one stretch, and not by all that were published since.
+#[derive(Debug)]
+pub(crate) struct Boundaries {
+    firsts: Box<[u64]>,
+}
+
+/// Bytes of a stretch, as a power of two.
+const STRETCH: u32 = 12;
+
+impl Boundaries {
+    /// `capacity` is a power of two, and at least a stretch.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            firsts: vec![0; (capacity >> STRETCH).max(1)].into(),
+        }
+    }
+
+    /// What lies from `before` on was published; the next record begins at `after`.
+    #[inline]
+    pub(crate) fn note(&mut self, before: u64, after: u64) {
+        if (before ^ after) >> STRETCH != 0 {
+            let place = (after >> STRETCH) as usize & (self.firsts.len() - 1);
+            self.firsts[place] = after;
+        }
+    }
+
+    /// The last border that is known between two indices; the first of them is one.
+    pub(crate) fn last(&self, from: u64, to: u64) -> u64 {
+        for back in 0..self.firsts.len() as u64 {
+            let stretch = (to >> STRETCH).wrapping_sub(back);
+            let first = self.firsts[stretch as usize & (self.firsts.len() - 1)];
+            if first.wrapping_sub(from) <= to.wrapping_sub(from) {
+                return first;
+            }
+            if stretch == from >> STRETCH {
+                break;
+            }
+        }
+        from
     }
 }
 
@@ -92,26 +142,31 @@ impl ReadIndex {
     }
 
     /// Index of the next byte to be read.
+    #[inline]
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
     /// Offset of the head in the ring.
+    #[inline]
     pub(crate) fn offset(&self) -> usize {
         (self.head & (self.capacity - 1)) as usize
     }
 
     /// Bytes from the head to the ring's end: no record goes across it.
+    #[inline]
     pub(crate) fn contiguous(&self) -> u64 {
         self.capacity - (self.head & (self.capacity - 1))
     }
 
     /// Bytes that can be read, as last seen. There may be more, never fewer.
+    #[inline]
     pub(crate) fn available(&self) -> u64 {
         self.tail.wrapping_sub(self.head)
     }
 
     /// Looks at what the producer published since.
+    #[inline]
     pub(crate) fn refresh(&mut self, shared_tail: &AtomicU64) -> Result<(), Lie> {
         // Acquire: the bytes that the index makes visible are read after it.
         let tail = shared_tail.load(Ordering::Acquire);
@@ -124,12 +179,14 @@ impl ReadIndex {
     }
 
     /// Takes `len` bytes off without giving them back yet.
+    #[inline]
     pub(crate) fn advance(&mut self, len: u64) {
         debug_assert!(len <= self.available());
         self.head = self.head.wrapping_add(len);
     }
 
     /// Gives back all that was taken off.
+    #[inline]
     pub(crate) fn give_back(&self, shared_head: &AtomicU64) {
         // Release: our reads of the bytes come before the producer's next writes to them.
         shared_head.store(self.head, Ordering::Release);
@@ -171,6 +228,31 @@ mod tests {
                         r.advance(1);
                     }
                     r.give_back(&head);
+                }
+            }
+        }
+
+        #[test]
+        fn a_border_is_found_that_is_none(
+            start in prop_oneof![any::<u64>(), Just(u64::MAX - 8192)],
+            sizes in prop::collection::vec(1u64..2048, 1..400),
+        ) {
+            let start = start & !7;
+            let mut boundaries = Boundaries::new(64 << 10);
+            let (mut at, mut borders) = (start, vec![start]);
+            for size in sizes {
+                let after = at.wrapping_add(size * 8);
+                boundaries.note(at, after);
+                at = after;
+                borders.push(at);
+            }
+            // Of what is no further back than the ring is long.
+            borders.retain(|b| at.wrapping_sub(*b) <= 64 << 10);
+            for (i, from) in borders.iter().enumerate() {
+                for to in &borders[i..] {
+                    let found = boundaries.last(*from, *to);
+                    prop_assert!(borders[i..].contains(&found));
+                    prop_assert!(to.wrapping_sub(found) <= to.wrapping_sub(*from));
                 }
             }
         }

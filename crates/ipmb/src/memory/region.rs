@@ -3,7 +3,7 @@
 use crate::{
     Object,
     error::Error,
-    sys::{AsHandle, Handle, Held, Mapping, Protection},
+    sys::{AsHandle, BorrowedHandle, Handle, Held, Mapping, Protection},
 };
 use std::{
     io,
@@ -76,20 +76,31 @@ impl MemoryRegion {
         }
     }
 
-    /// Takes over a handle that came from another process as it left [`into_fd`](Self::into_fd) or
-    /// [`try_clone_fd`](Self::try_clone_fd) there. Believes nothing: seals, kind and size are looked at first.
-    pub(crate) fn from_fd(fd: Handle, limit: u64) -> Result<Self, Error> {
-        Held::from_fd(fd, limit).map(Self::of)
+    /// Takes over a handle that came from another process as it left [`into_handle`](Self::into_handle) or
+    /// [`try_clone_handle`](Self::try_clone_handle) there. Believes nothing: seals, kind and size are looked at first.
+    pub(crate) fn from_handle(handle: Handle, limit: u64) -> Result<Self, Error> {
+        Held::from_handle(handle, limit).map(Self::of)
     }
 
     /// This handle, to be handed over. Unmaps it; it goes on counting until the descriptor is closed.
-    pub(crate) fn into_fd(self) -> io::Result<Handle> {
-        self.held.into_fd()
+    pub(crate) fn into_handle(self) -> io::Result<Handle> {
+        self.held.into_handle()
     }
 
     /// A further handle, to be handed over. It counts until the descriptor is closed.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<Handle> {
-        self.held.try_clone_fd()
+    pub(crate) fn try_clone_handle(&self) -> io::Result<Handle> {
+        self.held.try_clone_handle()
+    }
+
+    /// This handle, to be put into a socket by a sender that keeps the region until it knows that it was sent; then call
+    /// [`given`](Self::given) and drop it. `None` if only a [clone](Self::try_clone_handle) may go.
+    pub(crate) fn lend(&self) -> Option<BorrowedHandle<'_>> {
+        self.held.lend()
+    }
+
+    /// What was lent is on its way.
+    pub(crate) fn given(&self) {
+        self.held.given();
     }
 
     /// Notes that the region goes to a process of another user than the one that made it, so that no registry uses it
@@ -105,7 +116,7 @@ impl MemoryRegion {
 
     /// Whether anybody else holds it.
     pub(super) fn has_others(&self) -> io::Result<bool> {
-        self.held.has_others()
+        Ok(self.held.has_others()? && !crate::fault::on(23))
     }
 
     /// Whether this process is a forked child of the one that holds it.
@@ -162,7 +173,7 @@ impl MemoryRegion {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_object(object: Object) -> Result<Self, Error> {
-        Held::open(object.as_fd()).map(Self::of)
+        Held::open(object.as_handle()).map(Self::of)
     }
 
     /// One more handle of the same memory.
@@ -314,11 +325,7 @@ fn within(range: impl RangeBounds<usize>, size: usize) -> Result<Range<usize>, E
 mod tests {
     use super::*;
     use crate::MemoryRegistry;
-    use rustix::net::{
-        AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
-        SocketType, sendmsg, socketpair,
-    };
-    use std::mem::MaybeUninit;
+    use crate::sys::Channel;
 
     /// Waits until only `count` handles are left: a child that another test forks keeps copies of raw descriptors for a
     /// moment.
@@ -333,31 +340,33 @@ mod tests {
     #[test]
     fn a_handle_under_way_counts_until_nobody_can_receive_it() {
         let region = MemoryRegion::new(10);
-        let under_way = region.clone().unwrap().into_fd().unwrap();
-        let (left, right) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        let mut space = [MaybeUninit::uninit(); 64];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [under_way.as_fd()];
-        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
-        sendmsg(
-            &left,
-            &[io::IoSlice::new(b"x")],
-            &mut control,
-            SendFlags::empty(),
-        )
-        .unwrap();
+        let under_way = region.clone().unwrap().into_handle().unwrap();
+        let (left, right) = Channel::pair(0).unwrap();
+        left.send(b"x", &[under_way.as_handle()]).unwrap();
         drop(under_way);
         assert_eq!(region.ref_count(), 2);
         drop(left);
         assert_eq!(region.ref_count(), 2);
         drop(right);
         assert!(falls_to(&region, 1));
+    }
+
+    #[test]
+    fn a_handle_is_counted_twice_or_not_at_all_while_it_is_given_away() {
+        let mut region = MemoryRegion::new(10);
+        let other = region.clone().unwrap();
+        region.map(..).unwrap()[0] = 1;
+        let sent = crate::sys::duplicate(region.lend().unwrap()).unwrap();
+        assert_eq!((region.ref_count(), other.ref_count()), (2, 2));
+        region.given();
+        drop(region);
+        assert_eq!(other.ref_count(), 2);
+        let mut region = MemoryRegion::from_handle(sent, 10).unwrap();
+        assert_eq!(region.map(..).unwrap()[0], 1);
+        drop(region);
+        assert_eq!(other.ref_count(), 1);
+        let _copy = other.object().clone().unwrap();
+        assert!(other.lend().is_none());
     }
 
     #[test]
@@ -370,7 +379,7 @@ mod tests {
         ];
         assert_eq!(region.ref_count(), 2);
         // Handed over with a copy left behind: the receiver's handle is its own.
-        let fd = other.into_fd().unwrap();
+        let fd = other.into_handle().unwrap();
         assert_eq!(region.ref_count(), 2);
         drop(fd);
         assert!(falls_to(&region, 1));
@@ -379,16 +388,16 @@ mod tests {
 
     #[test]
     fn a_region_over_the_limit_is_refused() {
-        let fd = MemoryRegion::new(11).into_fd().unwrap();
-        match MemoryRegion::from_fd(fd, 10) {
+        let fd = MemoryRegion::new(11).into_handle().unwrap();
+        match MemoryRegion::from_handle(fd, 10) {
             Err(Error::RegionTooLarge {
                 size: 11,
                 limit: 10,
             }) => {}
             other => panic!("{other:?}"),
         }
-        let fd = MemoryRegion::new(0).into_fd().unwrap();
-        assert_eq!(MemoryRegion::from_fd(fd, 0).unwrap().buffer_size(), 0);
+        let fd = MemoryRegion::new(0).into_handle().unwrap();
+        assert_eq!(MemoryRegion::from_handle(fd, 0).unwrap().buffer_size(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! thread keeps for the next time. Bulk data is not copied at all but borrowed from the message until the link has
 //! written it.
 
+use super::codec::varint;
 use crate::{Error, Resource};
 use std::{cell::Cell, fmt, io, mem::MaybeUninit, slice, sync::Arc};
 
@@ -153,18 +154,19 @@ impl<'a> Encoder<'a> {
 
     /// Appends an integer with 7 bits in each byte, the lowest first; the high bit says that more follow.
     #[inline]
-    pub(super) fn append_varint(&mut self, mut value: u64) -> Result<(), Error> {
-        let room = self.room(10)?;
-        let mut len = 0;
-        // SAFETY: 64 bits take at most 10 bytes of 7 bits, and there is room for those.
+    pub(super) fn append_varint(&mut self, value: u64) -> Result<(), Error> {
+        let room = self.room(varint::MAX)?;
+        // SAFETY: there is room for all ten bytes, of which `len` count.
         unsafe {
-            while value >= 0x80 {
-                room.add(len).write(value as u8 | 0x80);
-                value >>= 7;
-                len += 1;
+            if value < 0x80 {
+                room.write(value as u8);
+                self.advance(1);
+            } else {
+                let (first, last, len) = varint::spread(value);
+                room.cast::<[u8; 8]>().write_unaligned(first);
+                room.add(8).cast::<[u8; 2]>().write_unaligned(last);
+                self.advance(len);
             }
-            room.add(len).write(value as u8);
-            self.advance(len + 1);
         }
         Ok(())
     }

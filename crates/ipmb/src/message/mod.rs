@@ -68,7 +68,7 @@ impl<T> Message<T> {
         }
     }
 
-    /// Who gets it. Of a received message: the selector that its sender chose.
+    /// Who gets it. It does not travel: of a received message it is one that matches everybody.
     pub fn selector(&self) -> &Selector {
         &self.selector
     }

@@ -1,6 +1,6 @@
 //! [`Object`]: an owned kernel handle.
 
-use crate::sys::{self, Handle, RawHandle};
+use crate::sys::{self, AsHandle, Handle, RawHandle};
 use std::io;
 
 /// An owned kernel handle that can travel with a message: a file descriptor on Unix, a `HANDLE` on Windows, a port
@@ -9,14 +9,11 @@ use std::io;
 /// It is closed when dropped. Sending a message gives each receiver a handle of its own to the same kernel object.
 ///
 /// ```
-/// # #[cfg(unix)] {
-/// use std::{fs::File, os::fd::OwnedFd};
+/// use std::fs::File;
 ///
-/// let object = ipmb::Object::from(File::open("/dev/null")?);
+/// let object = ipmb::Object::from(File::open("Cargo.toml")?);
 /// let copy = object.clone()?;
 /// assert_ne!(object.as_raw(), copy.as_raw());
-/// let _file = File::from(OwnedFd::from(copy));
-/// # }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Debug)]
@@ -55,7 +52,7 @@ impl Object {
     /// What the system says, for example when the table of descriptors is full.
     #[allow(clippy::should_implement_trait)] // It can fail.
     pub fn clone(&self) -> io::Result<Self> {
-        sys::duplicate(&self.0).map(Self)
+        sys::duplicate(self.0.as_handle()).map(Self)
     }
 }
 
@@ -71,86 +68,42 @@ impl From<Object> for Handle {
     }
 }
 
-#[cfg(unix)]
-mod fd {
-    use super::Object;
-    use std::{
-        fs::File,
-        net::{TcpListener, TcpStream, UdpSocket},
-        os::{
-            fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd},
-            unix::net::{UnixDatagram, UnixListener, UnixStream},
-        },
-    };
+sys::owned_handle_traits!(Object);
 
-    impl AsFd for Object {
-        fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.as_fd()
-        }
-    }
-
-    impl AsRawFd for Object {
-        fn as_raw_fd(&self) -> RawFd {
-            self.0.as_raw_fd()
-        }
-    }
-
-    impl IntoRawFd for Object {
-        fn into_raw_fd(self) -> RawFd {
-            self.0.into_raw_fd()
-        }
-    }
-
-    macro_rules! from {
-        ($($ty:ty),*) => {
-            $(impl From<$ty> for Object {
-                fn from(file: $ty) -> Self {
-                    Self(OwnedFd::from(file))
-                }
-            })*
-        };
-    }
-
-    from!(
-        File,
-        TcpListener,
-        TcpStream,
-        UdpSocket,
-        UnixDatagram,
-        UnixListener,
-        UnixStream
-    );
-}
-
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::{
         fs::File,
-        io::{Read, Write},
-        os::fd::{AsFd, OwnedFd},
-        os::unix::net::UnixStream,
+        io::{Read, Seek, Write},
     };
 
     #[test]
-    fn a_clone_is_closed_on_exec_clear_of_stdio_and_the_same_object() {
-        let (a, mut b) = UnixStream::pair().unwrap();
-        let object = Object::from(a);
+    fn a_clone_is_another_object() {
+        let path = std::env::temp_dir().join(format!("ipmb-object-{}", std::process::id()));
+        let mut file = File::options()
+            .create_new(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        let object = Object::from(file.try_clone().unwrap());
         let copy = object.clone().unwrap();
-        assert!(copy.as_raw() > 2);
-        let flags = rustix::io::fcntl_getfd(copy.as_fd()).unwrap();
-        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        assert_ne!(copy.as_raw(), object.as_raw());
         drop(object);
-        let mut copy = UnixStream::from(OwnedFd::from(copy));
-        copy.write_all(b"x").unwrap();
+        File::from(Handle::from(copy)).write_all(b"x").unwrap();
+        file.rewind().unwrap();
         let mut byte = [0];
-        b.read_exact(&mut byte).unwrap();
+        file.read_exact(&mut byte).unwrap();
+        drop(file);
+        std::fs::remove_file(path).unwrap();
         assert_eq!(byte, *b"x");
     }
 
     #[test]
-    fn a_raw_handle_goes_in_and_out_without_being_closed() {
-        let raw = Object::from(File::open("/dev/null").unwrap()).into_raw();
+    fn a_raw_handle_is_closed_on_its_way_out_and_in() {
+        let file = File::open(std::env::current_exe().unwrap()).unwrap();
+        let raw = Object::from(file).into_raw();
         // SAFETY: `into_raw` has just given it up.
         let object = unsafe { Object::from_raw(raw) };
         assert_eq!(object.as_raw(), raw);

@@ -5,31 +5,11 @@
 //! decided about the copy. A liar who changes bytes later changes nothing.
 
 use super::encoder::{KEEP, out_of_memory};
-use crate::{DecodeError, Error};
-use std::{
-    fmt,
-    marker::PhantomData,
-    mem::MaybeUninit,
-    ptr::NonNull,
-    slice,
-    sync::atomic::{Ordering, compiler_fence},
-};
+use crate::{DecodeError, Error, sync::copy_from_shared};
+use std::{fmt, marker::PhantomData, mem::MaybeUninit, ptr::NonNull, slice};
 
 /// Up to this many bytes are copied to the stack and not to the heap.
 const INLINE: usize = 256;
-
-/// Copies bytes out of memory that another process may be changing. The only place that reads such payloads.
-///
-/// # Safety
-/// `src` must be readable and `dst` writable for `len` bytes, `dst` private to the caller and apart from `src`.
-#[inline]
-pub(crate) unsafe fn copy_from_shared(src: *const u8, dst: *mut u8, len: usize) {
-    // SAFETY: as the caller promises. A peer that keeps the protocol does not write here before we release the
-    // space; one that breaks it gives us a torn copy, and any byte values are valid here.
-    unsafe { src.copy_to_nonoverlapping(dst, len) };
-    // What is read later must come from the copy: the compiler may not fetch from `src` a second time.
-    compiler_fence(Ordering::SeqCst);
-}
 
 /// The bytes of a received payload.
 ///
@@ -127,7 +107,7 @@ impl<'p> Payload<'p> {
             self.source = if len <= INLINE {
                 let dst = self.inline.as_mut_ptr().cast();
                 // SAFETY: `from_shared` was promised that the source is readable; `inline` has room for `INLINE`.
-                unsafe { copy_from_shared(shared.ptr.as_ptr(), dst, len) };
+                unsafe { copy_from_shared(shared.ptr, dst, len) };
                 Source::Inline(len)
             } else {
                 Source::Scratch(shared.copy_to_scratch()?)
@@ -183,10 +163,10 @@ impl<'p> Payload<'p> {
     /// There must be `len` bytes behind `from`, and `dst` must be private memory that is writable for `len` bytes.
     unsafe fn copy(&self, from: usize, dst: *mut u8, len: usize) {
         let start = match &self.source {
-            Source::Private(bytes) => bytes.as_ptr(),
-            Source::Inline(_) => self.inline.as_ptr().cast(),
-            Source::Scratch(scratch) => scratch.get().as_ptr(),
-            Source::Shared(shared) => shared.ptr.as_ptr(),
+            Source::Private(bytes) => NonNull::from(*bytes).cast(),
+            Source::Inline(_) => NonNull::from(&self.inline).cast(),
+            Source::Scratch(scratch) => NonNull::from(scratch.get()).cast(),
+            Source::Shared(shared) => shared.ptr,
         };
         // SAFETY: the caller sees to the bounds; the sources are readable for their length.
         unsafe { copy_from_shared(start.add(from), dst, len) };
@@ -218,7 +198,7 @@ impl<'p> Shared<'p> {
             // SAFETY: `from_shared` was promised that the source is readable; the buffer has room for `len` bytes, all
             // of which are initialised before they count as its length.
             unsafe {
-                copy_from_shared(self.ptr.as_ptr(), buffer.as_mut_ptr(), self.len);
+                copy_from_shared(self.ptr, buffer.as_mut_ptr(), self.len);
                 buffer.set_len(self.len);
             }
         }

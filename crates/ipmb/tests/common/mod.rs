@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-pub const SOON: Option<Duration> = Some(Duration::from_secs(10));
+pub const SOON: Option<Duration> = Some(Duration::from_secs(60));
 
 /// A bus name that no other test, and no other run, uses.
 pub fn name(test: &str) -> String {
@@ -44,12 +44,15 @@ impl Peer {
 
     /// The same under another command, which runs what it is given.
     pub fn start_under(under: &[&str], entry: &str, role: &str, bus: &str) -> Self {
-        let program = std::env::current_exe().expect("own path");
-        let mut words: Vec<std::ffi::OsString> = under.iter().map(Into::into).collect();
-        words.extend(std::env::var_os("IPMB_TEST_RUNNER"));
-        words.push(program.into());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]);
+        Self::spawn(command(under), entry, role, bus)
+    }
+
+    /// The same of another test program.
+    pub fn start_program(program: &std::ffi::OsStr, entry: &str, role: &str, bus: &str) -> Self {
+        Self::spawn(Command::new(program), entry, role, bus)
+    }
+
+    fn spawn(mut command: Command, entry: &str, role: &str, bus: &str) -> Self {
         let mut child = command
             .args([entry, "--exact", "--nocapture", "--test-threads=1"])
             .env("IPMB_TEST_ROLE", role)
@@ -93,6 +96,18 @@ impl Peer {
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
     }
 
+    /// Stops the process and returns when all its threads have stopped.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        // SAFETY: the structure is plain data that the kernel fills; the child is ours and stays waitable.
+        let stopped = unsafe {
+            let mut info: libc::siginfo_t = std::mem::zeroed();
+            let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+            libc::waitid(libc::P_PID, self.child.id(), &raw mut info, flags)
+        };
+        assert_eq!(stopped, 0);
+    }
+
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
@@ -132,4 +147,50 @@ pub fn listen() -> Option<String> {
         Ok(n) if n > 0 => Some(line.trim_end().to_owned()),
         _ => None,
     }
+}
+
+/// How many descriptors this process has open.
+pub fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("proc").count()
+}
+
+/// Runs a test in a process of its own, because others count or use up descriptors, too. True in that process.
+pub fn alone(test: &str) -> bool {
+    alone_under(&[], test)
+}
+
+/// The same under another command, which runs what it is given.
+pub fn alone_under(under: &[&str], test: &str) -> bool {
+    if role().is_some() {
+        return false;
+    }
+    if std::env::var_os("IPMB_TEST_ALONE").is_some() {
+        return true;
+    }
+    let status = command(under)
+        .args([test, "--exact", "--nocapture", "--include-ignored"])
+        .env("IPMB_TEST_ALONE", "1")
+        .status()
+        .expect("start");
+    assert!(status.success());
+    false
+}
+
+/// Whether this user may make a network namespace, in which the names of buses are separate.
+pub fn may_unshare_net() -> bool {
+    let allowed = Command::new("unshare").args(["--net", "true"]).status();
+    allowed.is_ok_and(|status| status.success())
+}
+
+/// This test program under the command `under`, and that of `IPMB_TEST_RUNNER` if it is set.
+fn command(under: &[&str]) -> Command {
+    let program = std::env::current_exe().expect("own path");
+    let mut words: Vec<std::ffi::OsString> = under.iter().map(Into::into).collect();
+    if let Some(runner) = std::env::var_os("IPMB_TEST_RUNNER") {
+        words.push(runner);
+    }
+    words.push(program.into());
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]);
+    command
 }

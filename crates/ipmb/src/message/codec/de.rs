@@ -4,7 +4,7 @@
 //! take no bytes (`Vec<()>` that claims 2⁶⁴ of them), and what a claimed length makes a collection reserve. And bytes left over are an
 //! error.
 
-use super::{DEPTH, EMPTY_ELEMENTS};
+use super::{DEPTH, EMPTY_ELEMENTS, varint};
 use crate::DecodeError;
 use serde::{
     Deserialize,
@@ -138,8 +138,33 @@ macro_rules! varint {
 impl<'de> Deserializer<'de> {
     varint!(varint_u16, u16);
     varint!(varint_u32, u32);
-    varint!(varint_u64, u64);
+    varint!(varint_u64_by_byte, u64);
     varint!(varint_u128, u128);
+
+    #[inline]
+    fn varint_u64(&mut self) -> Result<u64> {
+        let Some((word, behind)) = self.rest.split_first_chunk() else {
+            return self.varint_u64_by_byte();
+        };
+        let (value, len) = varint::gather(*word);
+        if let Some(rest) = self.rest.get(len..)
+            && len <= word.len()
+        {
+            self.rest = rest;
+            return Ok(value);
+        }
+        let (last, rest) = match *behind {
+            [byte @ ..0x80, ref rest @ ..] => (u64::from(byte), rest),
+            // Only one bit is left.
+            [low, high @ ..2, ref rest @ ..] => {
+                (u64::from(low & 0x7f) | u64::from(high) << 7, rest)
+            }
+            [_, _, ..] => return Err(Fault::new(Kind::Varint)),
+            _ => return Err(Fault::new(Kind::End)),
+        };
+        self.rest = rest;
+        Ok(value | last << 56)
+    }
 
     #[inline]
     fn byte(&mut self) -> Result<u8> {

@@ -8,6 +8,7 @@ mod de;
 mod ser;
 #[cfg(test)]
 mod tests;
+pub(super) mod varint;
 
 use super::Encoder;
 use crate::Error;

@@ -39,13 +39,15 @@ static USED: AtomicUsize = AtomicUsize::new(1);
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Number of forks between the start of the program and this process. Compare with [`forked_since`].
+#[inline]
 pub(crate) fn generation() -> u32 {
     GENERATION.load(Ordering::Relaxed)
 }
 
 /// Whether this process is a forked child of the one that read `generation`.
+#[inline]
 pub(crate) fn forked_since(generation: u32) -> bool {
-    self::generation() != generation
+    self::generation() != generation && !crate::fault::on(29)
 }
 
 /// A descriptor that a forked child does not keep.

@@ -1,32 +1,37 @@
-//! Owned kernel handles: file descriptors.
+//! More handles: a second one to the same object, and one in reserve.
 
-use super::Handle;
-use rustix::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
+use super::{above_stdio, fork::Fd};
+use crate::sys::{BorrowedHandle, Handle};
+use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 
-/// A kernel handle as a plain number.
-pub(crate) type RawHandle = RawFd;
-
-/// Takes over a raw handle.
-///
-/// # Safety
-/// It must be open, and nobody else may close it.
-pub(crate) unsafe fn handle_from_raw(raw: RawHandle) -> Handle {
-    // SAFETY: as the caller promises.
-    unsafe { Handle::from_raw_fd(raw) }
-}
-
-/// Gives a raw handle up.
-pub(crate) fn handle_into_raw(handle: Handle) -> RawHandle {
-    handle.into_raw_fd()
-}
-
-/// The number of a handle.
-pub(crate) fn handle_as_raw(handle: &Handle) -> RawHandle {
-    handle.as_raw_fd()
-}
-
 /// A second handle to the same kernel object: close-on-exec, never one of 0–2.
-pub(crate) fn duplicate(handle: &Handle) -> io::Result<Handle> {
+pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
     Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+}
+
+/// A place in the table of descriptors, to have one at hand when the table is full.
+#[derive(Debug)]
+pub(crate) struct Spare(#[allow(dead_code)] Fd);
+
+impl Spare {
+    pub(crate) fn new() -> io::Result<Self> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+        Ok(Self(Fd::new(above_stdio(fd)?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn a_duplicate_is_inherited_or_lands_on_stdio() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let copy = duplicate(file.as_fd()).unwrap();
+        assert!(copy.as_raw_fd() > 2);
+        let flags = rustix::io::fcntl_getfd(&copy).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
 }

@@ -1,12 +1,17 @@
 //! Shared memory whose holders can be counted: what a memory region is made of.
 
-use super::{Mapping, Memory, Protection, above_stdio, fork::Fd, holders};
+use super::{
+    Mapping, Memory, Protection, above_stdio,
+    fork::Fd,
+    holders,
+    memory::{has_ordinary_pages, learn_page_size},
+};
 use crate::error::Error;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
         CWD, Mode, OFlags, SealFlags, fchmod, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat,
-        fstatfs, openat,
+        openat,
     },
     io::Errno,
 };
@@ -18,8 +23,6 @@ use std::{
     sync::atomic::{AtomicBool, AtomicPtr, Ordering},
 };
 
-/// `f_type` of shmem. A memfd of huge pages is no region: a hole in it can turn into a SIGBUS.
-const SHMEM: i64 = 0x0102_1994;
 /// The mode bit by which a memory is known to have left its owner's user. It stands in the inode, so that every
 /// process sees it, and a memfd has no other use for it.
 const FOREIGN: Mode = Mode::SVTX;
@@ -30,6 +33,8 @@ pub(crate) struct Held {
     memory: Memory,
     /// Whether a caller may have duplicated the descriptor, so that the description outlives this handle.
     exposed: AtomicBool,
+    /// Whether the descriptor was also put into a socket for good: then whoever takes it out has the lock.
+    given: AtomicBool,
 }
 
 impl Held {
@@ -50,12 +55,13 @@ impl Held {
         Self {
             memory,
             exposed: AtomicBool::new(false),
+            given: AtomicBool::new(false),
         }
     }
 
-    /// Takes over a handle that [`Held::into_fd`] or [`Held::try_clone_fd`] made, here or in another process, after
+    /// Takes over a handle that [`Held::into_handle`] or [`Held::try_clone_handle`] made, here or in another process, after
     /// checking that it is one: a peer may hand over anything.
-    pub(crate) fn from_fd(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
+    pub(crate) fn from_handle(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
         let fd = above_stdio(fd).map_err(|error| Error::io("fcntl", error))?;
         let size = verify(fd.as_fd(), limit)?;
         Ok(Self::entered(Memory::verified(fd, size)))
@@ -78,7 +84,7 @@ impl Held {
     }
 
     /// One more handle of the same memory, to be handed over.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn try_clone_handle(&self) -> io::Result<OwnedFd> {
         self.alive()?;
         let fd = reopen(self.memory.as_fd())?;
         holders::enter(fd.as_fd())?;
@@ -86,16 +92,27 @@ impl Held {
     }
 
     /// This handle, to be handed over. It goes on counting.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
         self.alive()?;
         if self.exposed.load(Ordering::Relaxed) {
             // The caller may have a duplicate, which would keep the lock after the receiver was killed.
-            return self.try_clone_fd();
+            return self.try_clone_handle();
         }
         // `Drop` would give the lock up, so the parts are moved out around it.
         let this = std::mem::ManuallyDrop::new(self);
         // SAFETY: `this` is never dropped nor used again, so the memory is taken once; the flag needs no drop.
-        unsafe { ptr::read(&this.memory) }.into_fd()
+        unsafe { ptr::read(&this.memory) }.into_handle()
+    }
+
+    /// This handle, to be put into a socket. Once it is there, call [`Held::given`]. `None` if the caller of the library may
+    /// have a duplicate, which would keep the lock after the receiver was killed.
+    pub(crate) fn lend(&self) -> Option<BorrowedFd<'_>> {
+        (!self.exposed.load(Ordering::Relaxed) && !self.forked()).then(|| self.memory.as_fd())
+    }
+
+    /// The count is with what was lent; dropping this handle does not end it.
+    pub(crate) fn given(&self) {
+        self.given.store(true, Ordering::Relaxed);
     }
 
     /// The descriptor for the caller to use as it likes.
@@ -143,6 +160,9 @@ impl Held {
     /// Makes the memory immutable for everybody, or fails with `EBUSY`.
     pub(crate) fn freeze(&self) -> io::Result<()> {
         self.alive()?;
+        if crate::fault::on(22) {
+            return Ok(());
+        }
         Ok(fcntl_add_seals(&self.memory, SealFlags::WRITE)?)
     }
 
@@ -172,7 +192,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.forked() {
+        if !self.forked() && !self.given.load(Ordering::Relaxed) {
             // Not left to the close: a duplicate that the caller made, or that a fork caught, may live on.
             holders::leave(self.memory.as_fd());
         }
@@ -192,11 +212,7 @@ fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
     if seals.contains(SealFlags::FUTURE_WRITE) && !seals.contains(SealFlags::WRITE) {
         return Err(Error::NotARegion("somebody else alone may write to it"));
     }
-    #[allow(clippy::unnecessary_cast)] // The type differs between targets.
-    let kind = fstatfs(fd)
-        .map_err(|error| Error::io("fstatfs", error))?
-        .f_type as i64;
-    if kind != SHMEM {
+    if !has_ordinary_pages(fd).map_err(|error| Error::io("fstatfs", error))? {
         return Err(Error::NotARegion("no plain shared memory"));
     }
     let flags = fcntl_getfl(fd).map_err(|error| Error::io("fcntl", error))?;
@@ -229,8 +245,15 @@ fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     above_stdio(fd)
 }
 
+/// Opens what a sandbox that is entered later may take away. Where it is missing already, cloning a region says so.
+pub(crate) fn prepare() -> io::Result<()> {
+    let _ = own_descriptors();
+    learn_page_size();
+    Ok(())
+}
+
 /// `/proc/self/fd`, opened once: handles can be made too after a sandbox took the path away.
-pub(crate) fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
+pub(super) fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
     static DIRECTORY: AtomicPtr<Fd> = AtomicPtr::new(ptr::null_mut());
     let known = DIRECTORY.load(Ordering::Acquire);
     // SAFETY: null or a leaked box that was published with Release.

@@ -3,7 +3,10 @@
 use super::fork::{self, Fd};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create},
+    fs::{
+        MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, fstatfs, ftruncate,
+        memfd_create,
+    },
     io::Errno,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
@@ -35,9 +38,25 @@ pub(crate) enum Protection {
     Frozen,
 }
 
+/// Learns the size of a page, which takes calls that a sandbox may forbid later. It is known from then on.
+pub(super) fn learn_page_size() {
+    let _ = rustix::param::page_size();
+}
+
+/// Whether a memory is one of ordinary pages. One of huge pages can be sealed, too, but it can run out of pages when it is
+/// touched, which kills who does it; and that it cannot be mapped looks like a shortage that never ends.
+pub(super) fn has_ordinary_pages(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    /// `f_type` of shmem.
+    const SHMEM: i64 = 0x0102_1994;
+    // The field's type differs between machines.
+    #[allow(clippy::unnecessary_cast)]
+    Ok(fstatfs(fd)?.f_type as i64 == SHMEM)
+}
+
 impl Memory {
     /// A new memory of `size` zero bytes whose size is fixed. Add [`Seal::FutureWrite`] with [`Memory::seal`] after mapping.
     pub(crate) fn new(name: &CStr, size: usize) -> io::Result<Self> {
+        let _ = crate::fault::on(30).then(rustix::process::getppid);
         let fd = super::above_stdio(memfd_create(
             name,
             MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
@@ -57,6 +76,12 @@ impl Memory {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "shared memory that can shrink",
+            ));
+        }
+        if !has_ordinary_pages(fd.as_fd())? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "shared memory of huge pages",
             ));
         }
         let size = usize::try_from(fstat(&fd)?.st_size).unwrap_or(usize::MAX);
@@ -149,7 +174,7 @@ impl Memory {
     }
 
     /// Its descriptor. Fails with `EBADF` in a forked child.
-    pub(crate) fn into_fd(self) -> io::Result<OwnedFd> {
+    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
         self.fd.into_owned()
     }
 }

@@ -1,7 +1,7 @@
 //! Linux 5.10 and later.
 
 mod barrier;
-pub(crate) mod fork;
+mod fork;
 mod handle;
 mod held;
 mod holders;
@@ -14,32 +14,44 @@ mod thread;
 mod wake;
 
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
-pub(crate) use handle::{RawHandle, duplicate, handle_as_raw, handle_from_raw, handle_into_raw};
-pub(crate) use held::{Held, own_descriptors};
+pub(crate) use fork::{Fd as OwnHandle, forked_since, generation};
+pub(crate) use handle::{Spare, duplicate};
+pub(crate) use held::{Held, prepare};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 pub(crate) use process::{
-    gid, has_ended, is_stopped, is_unmapped, pid, pid_space, start_time, uid, watch_process,
+    Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };
-pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat, is_owner_or_root};
+pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
 pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
 pub(crate) use thread::{spawn, yield_now};
-pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, timespec, wait_for};
-
-/// A handle of the library's own, which a forked child does not keep.
-pub(crate) use fork::Fd as OwnHandle;
-/// An owned kernel handle.
-pub(crate) use std::os::fd::OwnedFd as Handle;
-/// A borrowed kernel handle.
-pub(crate) use std::os::fd::{AsFd as AsHandle, BorrowedFd as BorrowedHandle};
+pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, wait_for};
 
 use crate::error::Resource;
-use rustix::{fd::OwnedFd, io::Errno};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::Errno,
+};
 use std::{io, os::fd::AsRawFd};
+
+/// What a wait set can watch: here, any descriptor.
+pub(crate) type SourceRef<'a> = BorrowedFd<'a>;
+
+/// Has something to watch.
+pub(crate) trait AsSource {
+    fn source(&self) -> SourceRef<'_>;
+}
+
+impl<T: AsFd> AsSource for T {
+    #[inline]
+    fn source(&self) -> SourceRef<'_> {
+        self.as_fd()
+    }
+}
 
 /// Moves a fresh descriptor out of 0–2, so that a program with closed standard streams does not print into it.
 pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 {
+    if fd.as_raw_fd() > 2 || crate::fault::on(27) {
         return Ok(fd);
     }
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
@@ -53,6 +65,11 @@ pub(crate) fn exhausted(error: &io::Error) -> Option<Resource> {
         Errno::TOOMANYREFS => Some(Resource::HandlesInFlight),
         _ => None,
     }
+}
+
+/// Whether a system error says that there is no such process.
+pub(crate) fn is_no_process(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::SRCH)
 }
 
 /// Whether a system error says that the other end is gone.

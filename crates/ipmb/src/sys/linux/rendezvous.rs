@@ -1,16 +1,16 @@
 //! Where the members of a bus find each other: a name that the kernel gives to one process only.
 //!
 //! By default that is an abstract socket address (unix(7)); it vanishes with its holder. With a path it is a socket file,
-//! and who may bind it is decided by a lock on a file beside it that is never removed.
+//! and who may bind it is decided by a lock on a file beside it. The last one to leave removes both; who finds the files of
+//! dead processes uses them again.
 
 use super::{
     fork::Fd,
-    process,
     socket::{Channel, Peer, accept, bound, listener},
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd},
-    fs::{Mode, OFlags},
+    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, fchown, fstat, stat},
     io::Errno,
     net::SocketAddrUnix,
 };
@@ -18,11 +18,16 @@ use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     io,
+    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
 };
 
 /// Longest abstract name in bytes, without the leading NUL.
 const NAME_MAX: usize = 107;
+
+/// Bytes of the lock file: who holds the seat, and that there are members.
+const SEAT: i64 = 0;
+const MEMBERS: i64 = 1;
 
 /// The place where one bus meets.
 #[derive(Debug, Clone)]
@@ -33,37 +38,66 @@ pub(crate) enum Rendezvous {
         members: SocketAddrUnix,
     },
     /// A socket file and its lock file.
-    Path { socket: PathBuf, lock: PathBuf },
+    Path {
+        socket: PathBuf,
+        lock: PathBuf,
+        owner: u32,
+        /// Others than the owner may connect.
+        shared: bool,
+    },
 }
 
 /// Won by the controller: the listening socket, and what keeps others from it.
 #[derive(Debug)]
 pub(crate) struct Seat {
     listener: Fd,
-    _lock: Option<Fd>,
+    files: Option<Files>,
+}
+
+/// The files of a seat at a path.
+#[derive(Debug)]
+struct Files {
+    lock: Fd,
+    lock_path: PathBuf,
+    socket: PathBuf,
 }
 
 /// Held by every member: as long as one is held, a new controller knows that there are members to come back.
 #[derive(Debug)]
-pub(crate) struct MembersMark(pub(crate) Fd);
+pub(crate) struct MembersMark(Fd);
+
+impl MembersMark {
+    /// Takes a mark that came from another process.
+    pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
+        Ok(Self(Fd::new(fd)))
+    }
+}
+
+impl AsFd for MembersMark {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Rendezvous {
     /// The place of the bus `identifier` of user `owner`.
-    pub(crate) fn named(identifier: &str, owner: u32, protocol: u8) -> io::Result<Self> {
+    pub(crate) fn named(identifier: &str, owner: u32) -> io::Result<Self> {
         Ok(Self::Abstract {
-            controller: abstract_address("ipmb", identifier, owner, protocol)?,
-            members: abstract_address("ipmb-members", identifier, owner, protocol)?,
+            controller: abstract_address("ipmb", identifier, owner)?,
+            members: abstract_address("ipmb-members", identifier, owner)?,
         })
     }
 
-    /// The place at `path`.
-    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+    /// The place at `path`. `shared`: not for the owner and root only.
+    pub(crate) fn at(path: &Path, owner: u32, shared: bool) -> io::Result<Self> {
         SocketAddrUnix::new(path)?;
         let mut lock = path.as_os_str().to_owned();
         lock.push(".lock");
         Ok(Self::Path {
             socket: path.to_owned(),
             lock: lock.into(),
+            owner,
+            shared,
         })
     }
 
@@ -73,25 +107,41 @@ impl Rendezvous {
             Self::Abstract { controller, .. } => match listener(controller) {
                 Ok(listener) => Ok(Some(Seat {
                     listener,
-                    _lock: None,
+                    files: None,
                 })),
                 Err(e) if Errno::from_io_error(&e) == Some(Errno::ADDRINUSE) => Ok(None),
                 Err(e) => Err(e),
             },
-            Self::Path { socket, lock } => {
-                let lock = open_lock(lock)?;
-                if !lock_range(&lock, libc::F_WRLCK, 0)? {
+            Self::Path {
+                socket,
+                lock: lock_path,
+                owner,
+                shared,
+            } => {
+                let lock = open_lock(lock_path, *owner)?;
+                if !lock_range(&lock, libc::F_WRLCK, SEAT)? || !is_at(&lock, lock_path) {
                     return Ok(None);
                 }
-                // Only the holder of the lock gets here, so the file is a dead controller's.
-                match std::fs::remove_file(socket) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
+                // Only the holder of the lock gets here, so a socket is a dead controller's.
+                match std::fs::symlink_metadata(socket) {
+                    Ok(metadata) if metadata.file_type().is_socket() => {
+                        std::fs::remove_file(socket)?;
+                    }
+                    Ok(_) => return Err(occupied()),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(e),
                 }
                 let listener = listener(&SocketAddrUnix::new(socket)?)?;
+                if *shared || rustix::process::geteuid().as_raw() != *owner {
+                    open_to_all(socket)?;
+                }
                 Ok(Some(Seat {
                     listener,
-                    _lock: Some(lock),
+                    files: Some(Files {
+                        lock,
+                        lock_path: lock_path.clone(),
+                        socket: socket.clone(),
+                    }),
                 }))
             }
         }
@@ -114,7 +164,7 @@ impl Rendezvous {
     }
 
     /// The mark that there are members. `None` when earlier members are still there: they hold it, and the first that
-    /// comes back can pass it on.
+    /// comes back can pass it on. At a path it is good with a seat that was won after it only if [`Seat::goes_with`] says so.
     pub(crate) fn mark(&self) -> io::Result<Option<MembersMark>> {
         match self {
             Self::Abstract { members, .. } => match bound(members) {
@@ -122,15 +172,34 @@ impl Rendezvous {
                 Err(e) if Errno::from_io_error(&e) == Some(Errno::ADDRINUSE) => Ok(None),
                 Err(e) => Err(e),
             },
-            Self::Path { lock, .. } => {
-                let fd = open_lock(lock)?;
-                Ok(lock_range(&fd, libc::F_WRLCK, 1)?.then_some(MembersMark(fd)))
+            Self::Path { lock, owner, .. } => {
+                let fd = open_lock(lock, *owner)?;
+                Ok(lock_range(&fd, libc::F_WRLCK, MEMBERS)?.then_some(MembersMark(fd)))
             }
         }
     }
 }
 
 impl Seat {
+    /// Whether a mark belongs to the same lock file: its last holder may have removed the one that the mark was taken on.
+    pub(crate) fn goes_with(&self, mark: &MembersMark) -> bool {
+        let Some(files) = &self.files else {
+            return true;
+        };
+        same_file(fstat(&files.lock), fstat(&mark.0))
+    }
+
+    /// Removes what lies in the file system. Only for the last one on the bus, with the seat and the mark in its hands: nobody
+    /// else can have won on these files then, and who has opened the lock file finds that it is no longer there.
+    pub(crate) fn clean_up(&self) {
+        if let Some(files) = &self.files
+            && !crate::fault::on(21)
+        {
+            let _ = std::fs::remove_file(&files.socket);
+            let _ = std::fs::remove_file(&files.lock_path);
+        }
+    }
+
     /// Takes a connection that waits, with the kernel's word on who made it.
     pub(crate) fn accept(&self) -> io::Result<(Channel, Peer)> {
         let channel = accept(self.listener.as_fd())?;
@@ -145,16 +214,12 @@ impl AsFd for Seat {
     }
 }
 
-/// An abstract address for the bus. Identifiers that do not fit are hashed; the two kinds of names cannot meet.
-fn abstract_address(
-    prefix: &str,
-    identifier: &str,
-    owner: u32,
-    protocol: u8,
-) -> io::Result<SocketAddrUnix> {
-    let mut name = format!("{prefix}/{protocol}/{owner}/={identifier}");
+/// An abstract address for the bus. Identifiers that do not fit are hashed; the two kinds of names cannot meet. The
+/// number is that of this way of naming and stays: programs of all versions must meet to tell each other which they speak.
+fn abstract_address(prefix: &str, identifier: &str, owner: u32) -> io::Result<SocketAddrUnix> {
+    let mut name = format!("{prefix}/1/{owner}/={identifier}");
     if name.len() > NAME_MAX {
-        name = format!("{prefix}/{protocol}/{owner}/#");
+        name = format!("{prefix}/1/{owner}/#");
         for byte in Sha256::digest(identifier) {
             let _ = write!(name, "{byte:02x}");
         }
@@ -162,10 +227,67 @@ fn abstract_address(
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
-fn open_lock(path: &Path) -> io::Result<Fd> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))?;
-    Ok(Fd::new(super::above_stdio(fd)?))
+/// Opens the lock file, or makes it. A file of another user in a sticky directory must not be opened to be made
+/// (`protected_regular`, proc_sys_fs(5)), so the two are tried apart.
+fn open_lock(path: &Path, owner: u32) -> io::Result<Fd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    loop {
+        let fresh = match rustix::fs::open(path, flags, Mode::empty()) {
+            Ok(fd) => return Ok(Fd::new(super::above_stdio(fd)?)),
+            Err(Errno::NOENT) => flags | OFlags::CREATE | OFlags::EXCL,
+            Err(e) => return Err(e.into()),
+        };
+        match rustix::fs::open(path, fresh, Mode::from_raw_mode(0o600)) {
+            Ok(fd) => {
+                let fd = Fd::new(super::above_stdio(fd)?);
+                if rustix::process::geteuid().as_raw() != owner {
+                    // Made by root: the owner takes turns with it.
+                    let _ = fchown(&fd, Some(Uid::from_raw(owner)), None::<Gid>);
+                }
+                return Ok(fd);
+            }
+            // Somebody else was faster.
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Lets everybody connect, whatever the umask is: the access rules say who gets in. The path is not followed a second time,
+/// since what lies there may have been exchanged.
+fn open_to_all(socket: &Path) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = super::above_stdio(rustix::fs::open(socket, flags, Mode::empty())?)?;
+    if !FileType::from_raw_mode(fstat(&file)?.st_mode).is_socket() {
+        return Err(occupied());
+    }
+    let name = file.as_raw_fd().to_string();
+    chmodat(
+        super::held::own_descriptors()?,
+        name,
+        Mode::from_raw_mode(0o666),
+        AtFlags::empty(),
+    )?;
+    Ok(())
+}
+
+/// Whether an open file is the one at `path`.
+fn is_at(fd: &Fd, path: &Path) -> bool {
+    same_file(fstat(fd), stat(path))
+}
+
+fn same_file(
+    a: rustix::io::Result<rustix::fs::Stat>,
+    b: rustix::io::Result<rustix::fs::Stat>,
+) -> bool {
+    matches!((a, b), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+}
+
+fn occupied() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "something that is no socket lies at the bus's path",
+    )
 }
 
 /// Takes an open-file-description lock on one byte; false when somebody else has it.
@@ -187,9 +309,4 @@ fn lock_range(fd: &Fd, kind: libc::c_int, byte: i64) -> io::Result<bool> {
         Some(Errno::AGAIN | Errno::ACCESS) => Ok(false),
         _ => Err(error),
     }
-}
-
-/// Whether a peer may be trusted with the bus of `owner`: the owner or root, as far as this process can tell users apart.
-pub(crate) fn is_owner_or_root(peer: &Peer, owner: u32) -> bool {
-    peer.uid == 0 || (peer.uid == owner && !process::is_unmapped(peer.uid))
 }

@@ -3,22 +3,40 @@
 
 use super::{above_stdio, fork::Fd};
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     io::Errno,
     net::{
-        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix,
-        SocketFlags, SocketType, accept_with, bind, connect, listen, recv, recvmsg, send, sendmsg,
-        shutdown, socket_with, socketpair, sockopt,
+        AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+        SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recv, send,
+        sendmsg, shutdown, socket_with, socketpair, sockopt,
     },
 };
 use std::{
-    io::{self, IoSlice, IoSliceMut},
+    io::{self, IoSlice},
     mem::MaybeUninit,
 };
 
 /// Handles that one packet can carry (the kernel's `SCM_MAX_FD`).
 pub(crate) const MAX_HANDLES: usize = 253;
+
+/// Reads a socket option into `space`; returns how many items it has.
+fn option<T: Copy>(socket: &Fd, name: libc::c_int, space: &mut [T]) -> io::Result<usize> {
+    let mut len = size_of_val(space) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes to the slice, whose items are plain numbers of any value.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            name,
+            space.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(len as usize / size_of::<T>())
+}
 
 /// Who is at the other end, by the kernel's word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +57,93 @@ pub(crate) struct Packet {
     pub len: usize,
     /// The packet was longer than the buffer.
     pub truncated: bool,
+    /// It had more handles than were asked for; all of them are closed.
+    pub surplus: bool,
+}
+
+/// So often handles may fail to come through although there is room for them.
+const CUT_FOR_NO_REASON: usize = 8;
+
+/// Room beside the handles, for what the maker of a socket can have the kernel add to each packet: credentials, a security
+/// label, a process handle (unix(7)). Whoever shares the socket's description can switch that on at any time.
+const ADDITIONS: usize = 256;
+
+/// What a look at a packet found.
+struct Seen {
+    len: usize,
+    truncated: bool,
+    /// Not all handles came through.
+    short: bool,
+}
+
+/// Looks at the next packet, whose handles are appended, and leaves it in the channel. Not by rustix, which keeps the
+/// number of a process handle that came beside others to itself: it would stay open.
+fn peek_message(
+    socket: &Fd,
+    buffer: &mut [u8],
+    handles: &mut Vec<OwnedFd>,
+    most: usize,
+) -> rustix::io::Result<Seen> {
+    const SCM_PIDFD: libc::c_int = 4;
+    const SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_HANDLES)) + ADDITIONS;
+    let mut space = [const { MaybeUninit::<u64>::uninit() }; SPACE.div_ceil(8)];
+    let room = (rustix::cmsg_space!(ScmRights(most)) + ADDITIONS).min(size_of_val(&space));
+    let mut part = libc::iovec {
+        iov_base: buffer.as_mut_ptr().cast(),
+        iov_len: buffer.len(),
+    };
+    // SAFETY: all zeros is a message without an address, parts and space, which are filled in.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = room as _;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_PEEK;
+    // SAFETY: the message points to a buffer and to space that are writable for as long as it says.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let Ok(len) = usize::try_from(len) else {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+    };
+    let mut short = message.msg_flags & libc::MSG_CTRUNC != 0;
+    // SAFETY: the kernel has filled the space, and the message says how far.
+    let mut at = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !at.is_null() {
+        // SAFETY: the kernel wrote a whole header here.
+        let header = unsafe { at.read() };
+        // SAFETY: a sum; nothing is dereferenced.
+        let head = unsafe { libc::CMSG_LEN(0) } as usize;
+        let count = (header.cmsg_len as usize).saturating_sub(head) / size_of::<RawFd>();
+        let kind = (header.cmsg_level, header.cmsg_type);
+        let is_handles = kind == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+        if is_handles || kind == (libc::SOL_SOCKET, SCM_PIDFD) {
+            for i in 0..count {
+                // SAFETY: the data is `count` numbers long.
+                let fd = unsafe { libc::CMSG_DATA(at).cast::<RawFd>().add(i).read_unaligned() };
+                if fd < 0 {
+                    continue;
+                }
+                // SAFETY: the kernel opened it for this message, so nobody else owns it.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                match super::above_stdio(fd) {
+                    Ok(fd) if is_handles => handles.push(fd),
+                    Ok(_) => {}
+                    Err(_) => short = true,
+                }
+            }
+        }
+        // SAFETY: as for the first.
+        at = unsafe { libc::CMSG_NXTHDR(&raw const message, at) };
+    }
+    Ok(Seen {
+        len,
+        truncated: message.msg_flags & libc::MSG_TRUNC != 0,
+        short,
+    })
 }
 
 impl Channel {
-    /// Two connected ends.
-    pub(crate) fn pair() -> io::Result<(Self, Self)> {
+    /// Two connected ends; the second one is for the process `_reader`. Handles find their way without knowing it.
+    pub(crate) fn pair(_reader: u32) -> io::Result<(Self, Self)> {
         let (a, b) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -78,14 +178,43 @@ impl Channel {
         Ok(Self(Fd::new(fd)))
     }
 
-    /// The process that connected, or that listens, at the time it did so.
+    /// The process that connected, or that listens, at the time it did so. Its id is 0 when it has none here, in another
+    /// PID namespace.
     pub(crate) fn peer(&self) -> io::Result<Peer> {
-        let c = sockopt::socket_peercred(&self.0)?;
-        Ok(Peer {
-            pid: c.pid.as_raw_nonzero().get() as u32,
-            uid: c.uid.as_raw(),
-            gid: c.gid.as_raw(),
-        })
+        let mut credentials = libc::ucred {
+            pid: 0,
+            uid: 0,
+            gid: 0,
+        };
+        let space = std::slice::from_mut(&mut credentials);
+        match option(&self.0, libc::SO_PEERCRED, space)? {
+            1 => Ok(Peer {
+                pid: credentials.pid as u32,
+                uid: credentials.uid,
+                gid: credentials.gid,
+            }),
+            _ => Err(Errno::INVAL.into()),
+        }
+    }
+
+    /// The other groups of that process.
+    pub(crate) fn peer_groups(&self) -> io::Result<Vec<u32>> {
+        let mut groups = vec![0u32; 64];
+        loop {
+            match option(&self.0, libc::SO_PEERGROUPS, &mut groups) {
+                Ok(count) => {
+                    groups.truncate(count);
+                    return Ok(groups);
+                }
+                // There are more; the kernel's limit is 65,536.
+                Err(e)
+                    if Errno::from_io_error(&e) == Some(Errno::RANGE) && groups.len() < 1 << 16 =>
+                {
+                    groups.resize(groups.len() * 4, 0);
+                }
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Sends a packet, at once or not at all.
@@ -107,41 +236,45 @@ impl Channel {
     /// Receives a packet without waiting. A packet of length zero is the end of the channel (nobody sends empty
     /// packets). When handles do not fit into this process's table the packet stays in the channel and the error says
     /// so: they are looked at first and taken only when all came through.
+    #[cfg(test)]
     pub(crate) fn recv(&self, buffer: &mut [u8], handles: &mut Vec<OwnedFd>) -> io::Result<Packet> {
+        self.recv_with(buffer, handles, MAX_HANDLES)
+    }
+
+    /// The same, where a packet with more than `most` handles is a lie: such a packet is taken without them, and need
+    /// not fit into this process's table to be found out.
+    pub(crate) fn recv_with(
+        &self,
+        buffer: &mut [u8],
+        handles: &mut Vec<OwnedFd>,
+        most: usize,
+    ) -> io::Result<Packet> {
         let before = handles.len();
-        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC | RecvFlags::PEEK;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let message = read(|| {
-            recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(buffer)],
-                &mut ancillary,
-                flags,
-            )
-        })?;
-        let mut short = message.flags.contains(ReturnFlags::CTRUNC);
-        for item in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(fds) = item {
-                for fd in fds {
-                    match above_stdio(fd) {
-                        Ok(fd) => handles.push(fd),
-                        Err(_) => short = true,
-                    }
+        for _ in 0..CUT_FOR_NO_REASON {
+            let seen = read(|| peek_message(&self.0, buffer, handles, most))?;
+            let surplus = handles.len() - before > most;
+            if surplus || seen.short {
+                // While those that came are still here: is there room for one more?
+                let room = rustix::io::fcntl_dupfd_cloexec(&self.0, 3);
+                handles.truncate(before);
+                match room {
+                    _ if surplus => {}
+                    // Somebody may have made room meanwhile; look again.
+                    Ok(_) => continue,
+                    Err(e) => return Err(e.into()),
                 }
             }
+            if seen.len > 0 {
+                self.skip()?;
+            }
+            return Ok(Packet {
+                len: seen.len.min(buffer.len()),
+                truncated: seen.truncated,
+                surplus,
+            });
         }
-        if short {
-            handles.truncate(before);
-            return Err(Errno::MFILE.into());
-        }
-        if message.bytes > 0 {
-            self.skip()?;
-        }
-        Ok(Packet {
-            len: message.bytes.min(buffer.len()),
-            truncated: message.flags.contains(ReturnFlags::TRUNC),
-        })
+        // The table had room each time: the other end has made the channel so that handles do not come through.
+        Err(Errno::PROTO.into())
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
@@ -161,6 +294,11 @@ impl Channel {
         let mut nothing = [0u8; 1];
         let (len, _) = read(|| recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT))?;
         Ok(len)
+    }
+
+    /// Gives the end's descriptor up.
+    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
+        self.0.into_owned()
     }
 
     /// Ends the channel in both directions; what lies in it can still be read by the other end.

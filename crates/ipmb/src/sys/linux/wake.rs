@@ -51,6 +51,16 @@ impl Ringer {
     pub(crate) fn ring(&self) {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
+
+    /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
+    pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
+        self.0.as_fd().try_clone_to_owned()
+    }
+
+    /// Takes what was rung since the last call, of a bell within this process.
+    pub(crate) fn clear(&self) {
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+    }
 }
 
 impl AsFd for Ringer {
@@ -60,15 +70,20 @@ impl AsFd for Ringer {
 }
 
 impl Bell {
-    /// Takes a bell that came from another process, if it is an epoll instance.
-    pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
+    /// Takes a bell that came from another process, if it is an epoll instance. Any ringer of this process's own will do as
+    /// `never_added`.
+    pub(crate) fn from_peer(fd: OwnedFd, never_added: &Ringer) -> io::Result<Self> {
         // Removing what was never added tells an epoll instance (ENOENT) from anything else (EINVAL) and changes nothing.
-        let probe = Ringer::local()?;
-        match epoll::delete(&fd, &probe) {
+        match epoll::delete(&fd, never_added) {
             Err(Errno::NOENT) => Ok(Self(Fd::new(fd))),
             Err(Errno::INVAL) | Ok(()) => Err(Errno::INVAL.into()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    /// Gives the bell's descriptor up.
+    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
+        self.0.into_owned()
     }
 }
 
@@ -176,7 +191,7 @@ fn flags(interest: Interest) -> EventFlags {
 }
 
 /// A duration as the kernel takes it.
-pub(crate) fn timespec(duration: Duration) -> Timespec {
+pub(super) fn timespec(duration: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: duration.subsec_nanos().into(),

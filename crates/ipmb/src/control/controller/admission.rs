@@ -1,0 +1,283 @@
+//! Letting endpoints in: accepting connections, proving the token, entering members into the directory.
+
+use super::{
+    CONNECTIONS, Controller, UNPROVED, Wiring,
+    connection::{Connection, Registration, Stage},
+};
+use crate::{
+    control::{
+        budget::Budget,
+        directory::{Directory, Listed},
+        proof::{self, Role, prove},
+        protocol::{self, Hello, Refused, ToController, ToMember},
+    },
+    sys::{self, AsHandle, AsSource, Channel, Handle, Interest, MembersMark, Peer, Spare},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::Instant,
+};
+
+impl Controller {
+    /// Takes the connections that wait.
+    pub(super) fn accept(&mut self, wiring: &mut dyn Wiring) {
+        for _ in 0..256 {
+            match self.seat.accept() {
+                Ok((channel, peer)) => self.greet(channel, peer, wiring),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if sys::exhausted(&e).is_some() => {
+                    if !self.turn_one_away() {
+                        log::warn!("a connection could not be accepted: {e}");
+                        // The queue stays readable; do not spin on it.
+                        wiring.change(self.seat.source(), self.seat_token, Interest::Hangup);
+                        self.look_again_soon();
+                        return;
+                    }
+                }
+                Err(e) => {
+                    log::warn!("a connection could not be accepted: {e}");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// There is no descriptor left for another connection: takes one with the spare descriptor, to say so.
+    fn turn_one_away(&mut self) -> bool {
+        if self.spare.take().is_none() {
+            self.spare = Spare::new().ok();
+            return false;
+        }
+        let accepted = self.seat.accept();
+        let turned_away = accepted.is_ok();
+        if let Ok((channel, peer)) = accepted {
+            log::warn!("no descriptor left to let process {} in", peer.pid);
+            refuse(&channel, Refused::Full);
+        }
+        self.spare = Spare::new().ok();
+        turned_away
+    }
+
+    fn greet(&mut self, channel: Channel, peer: Peer, wiring: &mut dyn Wiring) {
+        if !self.bus.admits(&peer, &channel) {
+            log::info!("process {} of user {} is not admitted", peer.pid, peer.uid);
+            return refuse(&channel, Refused::Permission);
+        }
+        if self.connections.len() >= CONNECTIONS {
+            return refuse(&channel, Refused::Full);
+        }
+        let Ok(nonce) = proof::random() else { return };
+        let _ = channel.send(&protocol::encode(&Hello::new(nonce)), &[]);
+        let token = match wiring.watch(channel.source(), Interest::Readable) {
+            Ok(token) => token,
+            Err(e) => {
+                log::warn!("a connection could not be watched: {e}");
+                return refuse(&channel, Refused::Full);
+            }
+        };
+        self.make_room(wiring);
+        self.connections.insert(
+            token,
+            Connection {
+                channel,
+                peer,
+                nonce,
+                stage: Stage::Hello,
+                since: Instant::now(),
+                watches: false,
+                owes_look: false,
+                owes_directory: false,
+                owes_done: 0,
+                pending: VecDeque::new(),
+                writable_wanted: false,
+                estate: (0, 0),
+                left: false,
+                hung_up: false,
+                budget: Budget::new(Instant::now()),
+            },
+        );
+    }
+
+    /// A flood of connections that prove nothing must not use up the descriptors, nor keep others out: over the bound, the
+    /// process that has most of them loses its oldest. Who did not mean it tries again.
+    fn make_room(&mut self, wiring: &mut dyn Wiring) {
+        let unproved = || self.connections.iter().filter(|(_, c)| c.is_unproved());
+        if unproved().count() < UNPROVED {
+            return;
+        }
+        let mut of_process: HashMap<u32, usize> = HashMap::new();
+        for (_, connection) in unproved() {
+            *of_process.entry(connection.peer.pid).or_default() += 1;
+        }
+        let most = of_process.into_iter().max_by_key(|(_, count)| *count);
+        let oldest = unproved()
+            .filter(|(_, c)| most.is_some_and(|(pid, _)| c.peer.pid == pid))
+            .min_by_key(|(_, c)| c.since)
+            .map(|(token, _)| *token);
+        if let Some(token) = oldest {
+            self.drop_connection(token, "too many have not proved themselves", wiring);
+        }
+    }
+
+    pub(super) fn packet(
+        &mut self,
+        token: u64,
+        packet: &[u8],
+        handles: Vec<Handle>,
+        wiring: &mut dyn Wiring,
+    ) -> Result<(), &'static str> {
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return Ok(());
+        };
+        match &connection.stage {
+            Stage::Hello => {
+                let hello = protocol::decode::<Hello>(packet)
+                    .filter(Hello::is_compatible)
+                    .ok_or("it speaks another protocol")?;
+                connection.stage = Stage::Proof {
+                    member: hello.nonce,
+                };
+                Ok(())
+            }
+            Stage::Proof { member } => {
+                let Some(ToController::Register {
+                    proof,
+                    secret,
+                    label,
+                    receives,
+                    before,
+                }) = protocol::decode(packet)
+                else {
+                    return Err("it did not register");
+                };
+                let token_text = &self.bus.options.token;
+                let expected = prove(token_text, Role::Member, member, &connection.nonce);
+                if !proof::same(&proof, &expected) {
+                    let refused = ToMember::Refused(Refused::Token);
+                    let _ = connection.channel.send(&protocol::encode(&refused), &[]);
+                    return Err("it has another token");
+                }
+                crate::Label::decode(&label).map_err(|_| "its label is over a limit")?;
+                let registration = Registration {
+                    proof: prove(token_text, Role::Controller, member, &connection.nonce),
+                    secret,
+                    label,
+                    receives,
+                };
+                connection.stage = Stage::Waiting(registration);
+                self.learn_from(before, handles, wiring);
+                self.admit(token, wiring);
+                Ok(())
+            }
+            Stage::Waiting(_) => Err("it spoke before it was admitted"),
+            Stage::Member { id } => {
+                let id = *id;
+                let message = protocol::decode(packet).ok_or("a packet that does not decode")?;
+                self.message(token, id, message, handles, wiring)
+            }
+        }
+    }
+
+    /// A member that comes back brings the last directory and the members' mark.
+    pub(super) fn learn_from(
+        &mut self,
+        before: Option<u64>,
+        handles: Vec<Handle>,
+        wiring: &mut dyn Wiring,
+    ) {
+        if before.is_none() || self.settled() || handles.len() > 2 {
+            return;
+        }
+        let mut handles = handles.into_iter();
+        let directory = handles
+            .next()
+            .and_then(|h| Directory::memory_from_peer(h).ok())
+            .and_then(|m| Directory::open(m).ok());
+        if let Some(directory) = directory
+            && directory.generation() >= self.generation
+        {
+            // We were a stranger when we won.
+            self.generation = directory.generation() + 1;
+            self.expect(&directory, wiring);
+        }
+        if self.mark.is_none() {
+            let mark = handles.next().and_then(|h| MembersMark::from_peer(h).ok());
+            self.mark = mark.map(Arc::new);
+        }
+    }
+
+    /// Admits a connection that has proved itself, if it is time.
+    pub(super) fn admit(&mut self, token: u64, wiring: &mut dyn Wiring) {
+        let settled = self.settled();
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let Stage::Waiting(registration) = &connection.stage else {
+            return;
+        };
+        let hash = proof::hash(&registration.secret);
+        // An endpoint that was entered and did not hear of it comes back without an id; its secret tells.
+        let known = self
+            .absent
+            .iter()
+            .find(|(_, a)| a.listed.secret_hash == hash)
+            .map(|(id, _)| *id);
+        // Whose secret is not in the directory is new, whatever id it says it had.
+        if known.is_none() && !settled {
+            return;
+        }
+        let id = known.unwrap_or_else(|| {
+            self.next_id += 1;
+            self.next_id - 1
+        });
+        let listed = Listed {
+            id,
+            pid: connection.peer.pid,
+            uid: connection.peer.uid,
+            start_time: sys::start_time(connection.peer.pid),
+            secret_hash: hash,
+            receives: registration.receives,
+            label: registration.label.clone(),
+        };
+        let proof = registration.proof;
+        connection.stage = Stage::Member { id };
+        self.forget_absent(id, wiring);
+        let relisted = self.listed.insert(id, listed.clone());
+        if relisted.as_ref() != Some(&listed) {
+            self.publish(|w| w.joined(&listed), wiring);
+        }
+        // Not before: all members are told of a new directory, and this one is to get it with its welcome.
+        self.ids.insert(id, token);
+        let welcome = protocol::encode(&ToMember::Welcome { proof, id });
+        let mut handles = vec![self.writer.memory().as_handle()];
+        handles.extend(self.mark.iter().map(|m| m.as_handle()));
+        let sent = match self.connections.get(&token) {
+            Some(c) => c.channel.send(&welcome, &handles),
+            None => return,
+        };
+        match sent {
+            Ok(()) => {}
+            Err(e) if sys::exhausted(&e).is_some() => {
+                log::warn!("a welcome could not be sent: {e}");
+                self.drop_connection(token, "there are no handles to welcome it", wiring);
+                return;
+            }
+            Err(_) => {
+                self.drop_connection(token, super::GONE, wiring);
+                return;
+            }
+        }
+        self.pass_on(wiring);
+        self.settle_if_complete(wiring);
+    }
+}
+
+/// Tells a process that it may not join. It is greeted first, so that one of another version learns that.
+fn refuse(channel: &Channel, reason: Refused) {
+    if let Ok(nonce) = proof::random() {
+        let _ = channel.send(&protocol::encode(&Hello::new(nonce)), &[]);
+        let _ = channel.send(&protocol::encode(&ToMember::Refused(reason)), &[]);
+    }
+}

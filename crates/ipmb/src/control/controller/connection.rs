@@ -1,0 +1,112 @@
+//! A connection to the controller: who is at its other end, how far it has come, and what it is owed.
+
+use super::{Wiring, introduction::Introduction};
+use crate::{
+    control::{
+        budget::Budget,
+        directory::Writer,
+        protocol::{self, LEFT_HANDLES, Nonce, Proof, ToMember},
+    },
+    sys::{AsHandle, AsSource, Channel, Interest, Peer},
+};
+use std::{collections::VecDeque, io, time::Instant};
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    Hello,
+    Proof {
+        member: Nonce,
+    },
+    /// Proved, and waits until the bus is settled.
+    Waiting(Registration),
+    Member {
+        id: u64,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) proof: Proof,
+    pub(super) secret: [u8; 16],
+    pub(super) label: Vec<u8>,
+    pub(super) receives: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) channel: Channel,
+    pub(super) peer: Peer,
+    pub(super) nonce: Nonce,
+    pub(super) stage: Stage,
+    pub(super) since: Instant,
+    pub(super) watches: bool,
+    pub(super) owes_look: bool,
+    pub(super) owes_directory: bool,
+    /// Answers that it waits for.
+    pub(super) owes_done: u32,
+    pub(super) pending: VecDeque<Introduction>,
+    pub(super) writable_wanted: bool,
+    pub(super) left: bool,
+    /// Nothing comes any more but what it has sent.
+    pub(super) hung_up: bool,
+    pub(super) budget: Budget,
+    /// What it has left behind so far: handles, bytes.
+    pub(super) estate: (usize, usize),
+}
+
+impl Connection {
+    /// Tells the member what it is owed, as far as its channel has room.
+    pub(super) fn pay(&mut self, directory: &Writer) -> io::Result<()> {
+        if self.owes_directory {
+            let packet = protocol::encode(&ToMember::Directory);
+            self.channel
+                .send(&packet, &[directory.memory().as_handle()])?;
+            self.owes_directory = false;
+        }
+        if self.owes_look {
+            self.channel.send(&protocol::encode(&ToMember::Look), &[])?;
+            self.owes_look = false;
+        }
+        while self.owes_done > 0 {
+            self.channel.send(&protocol::encode(&ToMember::Done), &[])?;
+            self.owes_done -= 1;
+        }
+        Ok(())
+    }
+
+    /// Most handles that its next packet can have.
+    pub(super) fn handles_max(&self) -> usize {
+        match self.stage {
+            Stage::Hello | Stage::Waiting(_) => 0,
+            // The last directory and the members' mark.
+            Stage::Proof { .. } => 2,
+            Stage::Member { .. } => 1 + LEFT_HANDLES,
+        }
+    }
+
+    pub(super) fn is_indebted(&self) -> bool {
+        self.owes_directory || self.owes_look || self.owes_done > 0
+    }
+
+    /// Whether it has not yet shown that it knows the token.
+    pub(super) fn is_unproved(&self) -> bool {
+        matches!(self.stage, Stage::Hello | Stage::Proof { .. })
+    }
+
+    pub(super) fn want_writable(&mut self, token: u64, wiring: &mut dyn Wiring) {
+        if !self.writable_wanted {
+            self.writable_wanted = true;
+            wiring.change(self.channel.source(), token, Interest::ReadableOrWritable);
+        }
+    }
+
+    pub(super) fn restore_interest(&self, token: u64, wiring: &mut dyn Wiring) {
+        let interest = if self.writable_wanted {
+            Interest::ReadableOrWritable
+        } else {
+            Interest::Readable
+        };
+        wiring.change(self.channel.source(), token, interest);
+    }
+}

@@ -1,0 +1,289 @@
+//! The controller: keeps the directory and passes introductions on. It never blocks, sees no message of the bus, and
+//! holds nothing that grows with a member that does not read.
+
+mod admission;
+mod connection;
+mod introduction;
+mod news;
+mod requests;
+mod succession;
+
+use super::{
+    directory::{Directory, Listed, Writer},
+    member::Bus,
+    membership::Events,
+    protocol::PACKET_MAX,
+};
+use crate::sys::{self, AsSource, Interest, MembersMark, Seat, SourceRef, Spare};
+use connection::{Connection, Stage};
+use introduction::Introduction;
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use succession::Absent;
+
+/// How long members of before are waited for.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How long a connection may take to prove itself.
+const PROVE: Duration = Duration::from_secs(5);
+/// Connections in all, and those of them that have not proved themselves yet.
+const CONNECTIONS: usize = 60_000;
+const UNPROVED: usize = 64;
+/// Introductions of one member that wait for their receivers.
+const PENDING: usize = 16;
+/// Introductions that wait although their makers are gone; each has four handles.
+const ORPHANS: usize = 128;
+/// Why a connection ends that did nothing wrong.
+const GONE: &str = "it is gone";
+/// When to look again at a shortage that nobody reports the end of.
+const SHORTAGE: Duration = Duration::from_millis(10);
+
+/// Places in the set that the serving thread sleeps on. Given by that thread.
+pub(crate) trait Wiring {
+    /// Watches a source; returns the token that its events come with.
+    fn watch(&mut self, source: SourceRef<'_>, interest: Interest) -> io::Result<u64>;
+    fn change(&mut self, source: SourceRef<'_>, token: u64, interest: Interest);
+    fn forget(&mut self, source: SourceRef<'_>, token: u64);
+}
+
+/// The controller of one bus.
+pub(crate) struct Controller {
+    seat: Seat,
+    seat_token: u64,
+    bus: Bus,
+    generation: u64,
+    writer: Writer,
+    mark: Option<Arc<MembersMark>>,
+    connections: HashMap<u64, Connection>,
+    /// Id to the token of its connection.
+    ids: HashMap<u64, u64>,
+    listed: BTreeMap<u64, Listed>,
+    /// Members of before that have not come back.
+    absent: HashMap<u64, Absent>,
+    settle_by: Option<Instant>,
+    next_id: u64,
+    /// Introductions whose makers are gone.
+    orphans: VecDeque<Introduction>,
+    retry: Option<Instant>,
+    /// A descriptor to give up when there is no other, so that a joiner can be told.
+    spare: Option<Spare>,
+    host: Arc<dyn Events>,
+}
+
+impl Controller {
+    /// Takes the seat. `before`: the last directory that the winner saw; `mark`: the members' mark if it has one; `alone`:
+    /// there are no members of before.
+    pub(crate) fn new(
+        seat: Seat,
+        bus: Bus,
+        before: Option<Arc<Directory>>,
+        mark: Option<Arc<MembersMark>>,
+        alone: bool,
+        host: Arc<dyn Events>,
+        wiring: &mut dyn Wiring,
+    ) -> io::Result<Self> {
+        let seat_token = wiring.watch(seat.source(), Interest::Readable)?;
+        let generation = before
+            .as_ref()
+            .map_or(1, |d| d.generation().saturating_add(1));
+        let next_id = before.as_ref().map_or(1, |d| d.next_id());
+        let mut controller = Self {
+            seat,
+            seat_token,
+            bus,
+            generation,
+            writer: Writer::new(generation, next_id, 0)?,
+            mark,
+            connections: HashMap::new(),
+            ids: HashMap::new(),
+            listed: BTreeMap::new(),
+            absent: HashMap::new(),
+            settle_by: Some(Instant::now() + if alone { Duration::ZERO } else { SETTLE }),
+            next_id,
+            orphans: VecDeque::new(),
+            retry: None,
+            spare: Spare::new().ok(),
+            host,
+        };
+        if let Some(before) = before {
+            controller.expect(&before, wiring);
+        }
+        if alone {
+            controller.settle(wiring);
+        }
+        Ok(controller)
+    }
+
+    pub(crate) fn seat_token(&self) -> u64 {
+        self.seat_token
+    }
+
+    /// When [`Controller::tick`] has something to do.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let proofs = self
+            .connections
+            .values()
+            .filter(|c| c.is_unproved())
+            .map(|c| c.since + PROVE);
+        proofs.chain(self.settle_by).chain(self.retry).min()
+    }
+
+    fn settled(&self) -> bool {
+        self.settle_by.is_none()
+    }
+
+    pub(crate) fn tick(&mut self, now: Instant, wiring: &mut dyn Wiring) {
+        if self.settle_by.is_some_and(|by| by <= now) {
+            self.settle(wiring);
+        }
+        if self.retry.is_some_and(|at| at <= now) {
+            self.retry = None;
+            self.pay_all(wiring);
+            self.pass_on(wiring);
+            wiring.change(self.seat.source(), self.seat_token, Interest::Readable);
+            for (token, connection) in &self.connections {
+                if connection.pending.len() < PENDING {
+                    connection.restore_interest(*token, wiring);
+                }
+            }
+        }
+        let late: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, c)| c.is_unproved() && c.since + PROVE <= now)
+            .map(|(token, _)| *token)
+            .collect();
+        for token in late {
+            self.drop_connection(token, "it did not prove itself in time", wiring);
+        }
+    }
+
+    /// Something happened to one of its handles. False if the token is none of them.
+    pub(crate) fn event(&mut self, event: sys::Event, wiring: &mut dyn Wiring) -> bool {
+        if event.token == self.seat_token {
+            self.accept(wiring);
+            return true;
+        }
+        if self.connections.contains_key(&event.token) {
+            if event.writable {
+                self.writable(event.token, wiring);
+            }
+            if event.hangup
+                && let Some(connection) = self.connections.get_mut(&event.token)
+            {
+                connection.hung_up = true;
+            }
+            if event.readable || event.hangup {
+                self.read(event.token, wiring);
+            }
+            return true;
+        }
+        let dead = self
+            .absent
+            .iter()
+            .find(|(_, a)| a.process.as_ref().is_some_and(|p| p.1 == event.token))
+            .map(|(id, _)| *id);
+        if let Some(id) = dead {
+            self.forget_absent(id, wiring);
+            if self.listed.remove(&id).is_some() {
+                self.publish(|w| w.left(id), wiring);
+                self.pass_on(wiring);
+            }
+            self.settle_if_complete(wiring);
+            return true;
+        }
+        false
+    }
+
+    fn read(&mut self, token: u64, wiring: &mut dyn Wiring) {
+        let mut buffer = vec![0; PACKET_MAX];
+        for _ in 0..64 {
+            let Some(connection) = self.connections.get_mut(&token) else {
+                return;
+            };
+            if connection.pending.len() >= PENDING && connection.hung_up {
+                // What it said last is still to be read; what waits, waits without it.
+                let pending = std::mem::take(&mut connection.pending);
+                self.adopt(pending);
+                continue;
+            }
+            if connection.pending.len() >= PENDING {
+                // It stays unread until its introductions have gone on.
+                wiring.change(connection.channel.source(), token, Interest::Hangup);
+                return;
+            }
+            let mut handles = Vec::new();
+            let most = connection.handles_max();
+            let mut recv = || {
+                let channel = &connection.channel;
+                channel.recv_with(&mut buffer, &mut handles, most)
+            };
+            let packet = match recv() {
+                Err(e) if sys::is_hangup(&e) => recv(),
+                other => other,
+            };
+            let result = match packet {
+                Ok(packet) if packet.len == 0 => Err(GONE),
+                Ok(packet) if packet.surplus => Err("it sent handles that nobody asked for"),
+                Ok(_) if !connection.budget.spend(Instant::now) => Err("it floods the controller"),
+                Ok(packet) if packet.truncated => Err("it sent a packet that is too long"),
+                Ok(packet) => self.packet(token, &buffer[..packet.len], handles, wiring),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if sys::exhausted(&e).is_some() => {
+                    log::warn!("no handles left to take an introduction: {e}");
+                    wiring.change(connection.channel.source(), token, Interest::Hangup);
+                    self.look_again_soon();
+                    return;
+                }
+                Err(_) => Err(GONE),
+            };
+            if let Err(why) = result {
+                self.drop_connection(token, why, wiring);
+                return;
+            }
+        }
+    }
+
+    /// Keeps introductions whose maker is gone, as far as there is room.
+    fn adopt(&mut self, pending: VecDeque<Introduction>) {
+        for introduction in pending {
+            if self.orphans.len() < ORPHANS {
+                self.orphans.push_back(introduction);
+            } else {
+                let from = introduction.from;
+                log::warn!("the last words of endpoint {from} are lost: too many wait");
+            }
+        }
+    }
+
+    fn drop_connection(&mut self, token: u64, why: &'static str, wiring: &mut dyn Wiring) {
+        let Some(connection) = self.connections.remove(&token) else {
+            return;
+        };
+        wiring.forget(connection.channel.source(), token);
+        let Stage::Member { id } = connection.stage else {
+            log::debug!("process {} was not admitted: {why}", connection.peer.pid);
+            return;
+        };
+        if !connection.left {
+            let level = match why {
+                GONE => log::Level::Info,
+                _ => log::Level::Warn,
+            };
+            log::log!(
+                level,
+                "endpoint {id}, process {}: {why}",
+                connection.peer.pid
+            );
+        }
+        self.ids.remove(&id);
+        self.adopt(connection.pending);
+        if self.listed.remove(&id).is_some() {
+            self.publish(|w| w.left(id), wiring);
+        }
+        self.pass_on(wiring);
+    }
+}

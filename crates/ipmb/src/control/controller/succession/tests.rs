@@ -1,0 +1,146 @@
+//! What a successor knows, and what its directory says before it is settled.
+
+#![allow(clippy::unwrap_used)]
+
+use super::{Controller, Wiring};
+use crate::{
+    Options,
+    control::{
+        directory::{Directory, Listed, Reader, Writer},
+        member::Bus,
+        membership::{Events, Parked},
+        protocol::{self, Hello},
+    },
+    label,
+    sys::{self, AsHandle, Channel, Handle, Interest, Memory, SourceRef},
+};
+use std::{io, sync::Arc};
+
+struct Tokens(u64);
+
+impl Wiring for Tokens {
+    fn watch(&mut self, _: SourceRef<'_>, _: Interest) -> io::Result<u64> {
+        self.0 += 1;
+        Ok(self.0)
+    }
+    fn change(&mut self, _: SourceRef<'_>, _: u64, _: Interest) {}
+    fn forget(&mut self, _: SourceRef<'_>, _: u64) {}
+}
+
+struct Nobody;
+
+impl Events for Nobody {
+    fn directory_changed(&self) {}
+    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) -> Option<Vec<Handle>> {
+        None
+    }
+    fn introduce(&self, _: &Channel, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+    fn no_such_member(&self, _: u64) {}
+    fn side_news(&self, _: u64, _: bool) {}
+    fn expired(&self) {}
+    fn parked(&self, _: Parked) {}
+    fn lost(&self, _: u64) {}
+    fn ended(&self) {}
+}
+
+fn listed(id: u64) -> Listed {
+    let mut label = Vec::new();
+    label!("a").encode(&mut label);
+    Listed {
+        id,
+        pid: sys::pid(),
+        uid: sys::uid(),
+        start_time: 0,
+        secret_hash: [id as u8; 32],
+        receives: true,
+        label,
+    }
+}
+
+/// The directory of a controller that had these members, as they see it.
+fn directory_of(generation: u64, next_id: u64, members: &[u64]) -> (Writer, Arc<Directory>) {
+    let mut writer = Writer::new(generation, next_id, 0).unwrap();
+    for id in members {
+        writer.joined(&listed(*id)).unwrap();
+    }
+    writer.settled().unwrap();
+    let directory = opened(writer.memory());
+    (writer, directory)
+}
+
+fn opened(memory: &Memory) -> Arc<Directory> {
+    let handle = sys::duplicate(memory.as_handle()).unwrap();
+    Directory::open(Directory::memory_from_peer(handle).unwrap()).unwrap()
+}
+
+fn successor(test: &str, before: Option<Arc<Directory>>) -> (Controller, Tokens) {
+    let name = format!("succession.{test}.{}", std::process::id());
+    let bus = Bus::new(Options::new(name, label!(), "")).unwrap();
+    let seat = bus.rendezvous.win().unwrap().unwrap();
+    let mut wiring = Tokens(0);
+    let controller = Controller::new(
+        seat,
+        bus,
+        before,
+        None,
+        false,
+        Arc::new(Nobody),
+        &mut wiring,
+    );
+    (controller.unwrap(), wiring)
+}
+
+fn members_of(controller: &Controller) -> Vec<u64> {
+    let mut reader = Reader::new(opened(controller.writer.memory()));
+    reader.catch_up().unwrap();
+    reader.members.keys().copied().collect()
+}
+
+/// Its directory is the last one if it is killed now: who wins next expects those that are in it.
+#[test]
+fn members_are_missing_from_the_directory_of_a_controller_that_is_not_settled() {
+    let (_writer, before) = directory_of(7, 30, &[3, 5]);
+    let (controller, _wiring) = successor("missing", Some(before));
+    assert!(!controller.settled());
+    assert_eq!(members_of(&controller), [3, 5]);
+}
+
+#[test]
+fn a_stranger_as_controller_starts_counting_again() {
+    let (_writer, before) = directory_of(7, 30, &[3, 5]);
+    let (mut controller, mut wiring) = successor("stranger", None);
+    let brought = sys::duplicate(before.memory().as_handle()).unwrap();
+    controller.learn_from(Some(3), vec![brought], &mut wiring);
+    let directory = opened(controller.writer.memory());
+    assert_eq!((directory.generation(), directory.next_id()), (8, 30));
+    assert_eq!(members_of(&controller), [3, 5]);
+}
+
+/// The winner was stopped while another was the controller, and somebody left.
+#[test]
+fn who_left_a_later_controller_is_expected_for_ever() {
+    let (_writer, before) = directory_of(7, 30, &[3, 5]);
+    let (_later, after) = directory_of(8, 31, &[3, 30]);
+    let (mut controller, mut wiring) = successor("left", Some(before));
+    let brought = sys::duplicate(after.memory().as_handle()).unwrap();
+    controller.learn_from(Some(3), vec![brought], &mut wiring);
+    assert_eq!(members_of(&controller), [3, 30]);
+    assert!(!controller.absent.contains_key(&5));
+}
+
+/// It would take the controller for a liar and let go of it, and its messages would find no match.
+#[test]
+fn a_member_that_is_late_is_told_to_look_before_it_is_welcomed() {
+    let (_writer, before) = directory_of(7, 30, &[3]);
+    let (mut controller, mut wiring) = successor("late", Some(before));
+    let late = controller.bus.rendezvous.connect().unwrap().unwrap();
+    controller.accept(&mut wiring);
+    controller.settle(&mut wiring);
+    let mut buffer = [0; 256];
+    let hello = late.recv(&mut buffer, &mut Vec::new()).unwrap();
+    assert!(protocol::decode::<Hello>(&buffer[..hello.len]).is_some());
+    let more = late.recv(&mut buffer, &mut Vec::new());
+    assert_eq!(more.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}

@@ -1,0 +1,279 @@
+//! From a selector to the links of those that it matches.
+
+use super::{
+    core::Core,
+    outbox::{Attempt, Outbox, Sending, Standing, io_error},
+    patience::{Patience, Waited, settle, wait},
+};
+use crate::{
+    Selector, SelectorMode, SendError,
+    link::outgoing::{Origin, Refusal},
+    sys,
+};
+use std::{
+    sync::{Arc, MutexGuard},
+    time::Instant,
+};
+
+/// Most objects, and most regions, of one message.
+const ATTACHMENTS: usize = 253;
+
+/// Sends an encoded message. True: nobody matches, and it is to be parked.
+pub(super) fn deliver(
+    core: &Core,
+    selector: &Selector,
+    sending: &Sending<'_>,
+    patience: Patience,
+    bound: &mut Option<Box<[u64]>>,
+) -> Result<bool, SendError> {
+    selector.label_op.check()?;
+    let len = sending.head.len() + sending.tail.len();
+    if len > core.options.max_payload {
+        return Err(SendError::TooLarge {
+            size: len,
+            limit: core.options.max_payload,
+        });
+    }
+    for count in [sending.objects.len(), sending.regions.len()] {
+        if count > ATTACHMENTS {
+            return Err(SendError::TooManyAttachments { count });
+        }
+    }
+    match selector.mode {
+        SelectorMode::Unicast => {
+            let plain =
+                selector.ttl.is_zero() && sending.objects.is_empty() && sending.regions.is_empty();
+            if plain
+                && core
+                    .outbox()
+                    .send_like_the_last(&selector.label_op, sending)
+            {
+                return Ok(false);
+            }
+            unicast(core, selector, sending, patience)
+        }
+        SelectorMode::Multicast => multicast(core, selector, sending, patience, bound),
+    }
+}
+
+/// Sends to the first that matches. True: nobody matches, and it is to be parked.
+fn unicast(
+    core: &Core,
+    selector: &Selector,
+    sending: &Sending<'_>,
+    patience: Patience,
+) -> Result<bool, SendError> {
+    let deadline = if selector.ttl.is_zero() {
+        None
+    } else {
+        Instant::now().checked_add(selector.ttl)
+    };
+    let mut waited = Waited::default();
+    loop {
+        let mut outbox = core.outbox();
+        let standing = outbox.refresh(core)?;
+        let route = outbox.route(&selector.label_op, SelectorMode::Unicast);
+        let (target, origin) = (route.targets.first().copied(), route.origin.clone());
+        let target = target.filter(|t| standing == Standing::Settled || outbox.link(*t).is_some());
+        let Some(target) = target else {
+            if standing == Standing::Settling {
+                drop(outbox);
+                settle(core, patience)?;
+                continue;
+            }
+            if selector.ttl.is_zero() {
+                outbox.stats.dropped += 1;
+                return Ok(false);
+            }
+            if let Some(held) = outbox.held_before_parking(core) {
+                wait(core, outbox, 0, held, patience, &mut waited)?;
+                continue;
+            }
+            return Ok(true);
+        };
+        let (mut outbox, result) = attempt(core, outbox, target, sending, Some(&origin), deadline);
+        match result {
+            Ok(()) => {
+                // The route may be another by now; then the place is not used.
+                outbox.remember_slot(target);
+                waited.end(&mut outbox);
+                return Ok(false);
+            }
+            Err(attempt) => {
+                let attempt = sending.named(attempt);
+                wait(core, outbox, target, attempt, patience, &mut waited)?;
+            }
+        }
+    }
+}
+
+/// Sends to all that match. True: nobody matches, and it is to be parked.
+fn multicast(
+    core: &Core,
+    selector: &Selector,
+    sending: &Sending<'_>,
+    patience: Patience,
+    bound: &mut Option<Box<[u64]>>,
+) -> Result<bool, SendError> {
+    let mut waited = Waited::default();
+    let mut left: Vec<u64> = loop {
+        let mut outbox = core.outbox();
+        if outbox.refresh(core)? == Standing::Settling {
+            drop(outbox);
+            settle(core, patience)?;
+            continue;
+        }
+        break match bound {
+            Some(bound) => bound.to_vec(),
+            None => {
+                let route = outbox.route(&selector.label_op, SelectorMode::Multicast);
+                route.targets.to_vec()
+            }
+        };
+    };
+    if left.is_empty() {
+        if selector.ttl.is_zero() {
+            core.outbox().stats.dropped += 1;
+        }
+        return Ok(!selector.ttl.is_zero() && bound.is_none());
+    }
+    loop {
+        // Everybody who has space first.
+        let mut blocked = None;
+        let mut failed = None;
+        let mut outbox = core.outbox();
+        for target in std::mem::take(&mut left) {
+            if failed.is_some() {
+                left.push(target);
+                continue;
+            }
+            if !outbox.is_member(target) && outbox.link(target).is_none() {
+                continue;
+            }
+            let result;
+            (outbox, result) = attempt(core, outbox, target, sending, None, None);
+            match result {
+                Ok(()) => {}
+                Err(Attempt::Broken(reason)) => outbox.drop_link(core, target, reason),
+                Err(Attempt::Error(error)) => {
+                    failed = Some(error);
+                    left.push(target);
+                }
+                Err(attempt) => {
+                    blocked.get_or_insert((target, attempt));
+                    left.push(target);
+                }
+            }
+        }
+        let result = match (failed, blocked) {
+            (Some(error), _) => Err(error),
+            (None, Some((target, attempt))) => {
+                let attempt = sending.named(attempt);
+                wait(core, outbox, target, attempt, patience, &mut waited)
+            }
+            (None, None) => {
+                waited.end(&mut outbox);
+                return Ok(false);
+            }
+        };
+        if let Err(error) = result {
+            *bound = (!crate::fault::on(18)).then(|| left.into());
+            return Err(error);
+        }
+    }
+}
+
+/// Tries to put a message into the link to `target`; makes the link if there is none. A large payload is copied without
+/// the lock, which is why the guard goes in and comes out.
+#[inline]
+fn attempt<'c>(
+    core: &'c Core,
+    mut outbox: MutexGuard<'c, Outbox>,
+    target: u64,
+    sending: &Sending<'_>,
+    origin: Option<&Arc<Origin>>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'c, Outbox>, Result<(), Attempt>) {
+    if sending.may.is_some_and(|may| !may(target)) {
+        return (outbox, Err(Attempt::Full));
+    }
+    if let Some(attempt) = outbox.must_queue(core, target) {
+        return (outbox, Err(attempt));
+    }
+    let len = sending.head.len() + sending.tail.len();
+    let Some(link) = outbox.link(target) else {
+        return first_contact(core, outbox, target, sending, origin, deadline);
+    };
+    if link.out.fits_inline(len) {
+        let result = if sending.objects.is_empty() && sending.regions.is_empty() {
+            let written = link.out.write(&sending.parcel(&[]), origin, deadline);
+            outbox.count(written, len)
+        } else {
+            outbox.put(core, target, sending, origin, deadline)
+        };
+        return (outbox, result);
+    }
+    let number = link.number;
+    if let Err(attempt) = outbox.mark_regions(target, sending) {
+        return (outbox, Err(attempt));
+    }
+    let Some(link) = outbox.link(target) else {
+        return (outbox, Err(Attempt::NoLink));
+    };
+    let lease = match link.out.lease(len) {
+        Ok(lease) => lease,
+        Err(refusal) => {
+            let result = outbox.count(Err(refusal), len);
+            return (outbox, result);
+        }
+    };
+    drop(outbox);
+    lease.fill(sending.head, sending.tail);
+    let handles = sending.handles();
+    let mut outbox = core.outbox();
+    let Some(link) = outbox.link(target).filter(|l| l.number == number) else {
+        return (outbox, Err(Attempt::Broken("the link was lost")));
+    };
+    let written = match handles {
+        Ok(handles) => {
+            let borrowed = sending.borrowed(&handles);
+            let parcel = sending.parcel(&borrowed);
+            let written = link.out.write_block(&parcel, &lease, origin, deadline);
+            if written.is_ok() {
+                sending.sent(&handles);
+            }
+            written
+        }
+        Err(e) => Err(Refusal::Io(e)),
+    };
+    if written.is_err() {
+        link.out.abandon(&lease);
+    }
+    let result = outbox.count(written, len);
+    (outbox, result)
+}
+
+#[cold]
+fn first_contact<'c>(
+    core: &'c Core,
+    mut outbox: MutexGuard<'c, Outbox>,
+    target: u64,
+    sending: &Sending<'_>,
+    origin: Option<&Arc<Origin>>,
+    deadline: Option<Instant>,
+) -> (MutexGuard<'c, Outbox>, Result<(), Attempt>) {
+    if target == core.membership.status().id {
+        let pushed = outbox.put(core, target, sending, None, None);
+        return (outbox, pushed);
+    }
+    match outbox.make_link(core, target) {
+        Ok(()) => attempt(core, outbox, target, sending, origin, deadline),
+        Err(e) if e.kind() == std::io::ErrorKind::WouldBlock || sys::is_hangup(&e) => {
+            (outbox, Err(Attempt::NoLink))
+        }
+        Err(e) if sys::exhausted(&e) == Some(crate::Resource::HandlesInFlight) => {
+            (outbox, Err(Attempt::Busy(e)))
+        }
+        Err(e) => (outbox, Err(Attempt::Error(io_error(e)))),
+    }
+}

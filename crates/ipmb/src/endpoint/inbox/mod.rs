@@ -1,0 +1,435 @@
+//! What an endpoint receives with: its incoming links, and when to sleep.
+//!
+//! Links that had messages lately are *active* and looked at in turn. The others are *asleep*, each for itself: its sender
+//! rings for the next message. So an endpoint with a thousand quiet links and a busy one looks at the busy one only, and
+//! going to sleep touches only what was active. While the endpoint is busy it looks at the sleeping ones now and then,
+//! so that a flood on one link does not keep others waiting.
+//!
+//! | file | job |
+//! |---|---|
+//! | here | which link is next |
+//! | `arrivals.rs` | what other threads put in: new links, messages to oneself, the end |
+//! | `sleep.rs` | spinning and sleeping |
+//! | `unpack.rs` | from a record to a message |
+
+mod arrivals;
+mod sleep;
+mod unpack;
+
+use crate::{
+    Error, MessageBox, Options, RecvError, Stats,
+    link::incoming::{Incoming, Record, Trouble},
+    sync::{AtomicBool, Ordering},
+    sys::{AsHandle, BorrowedHandle, Event, Interest, Ringer, WaitSet},
+};
+use arrivals::{Arrivals, Local};
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+pub(super) use unpack::Attached;
+use unpack::{unpack, unpack_local};
+
+const LOCAL: u64 = u64::MAX;
+/// After so many looks at the links that sleep a busy receiver asks the system for hang-ups: that costs a call.
+const LISTEN: u32 = 32;
+/// Messages taken from one link before the next one's turn, see [`Record::cost`].
+const TURN: usize = 64;
+/// Messages that a receive skips between two looks at the clock, or skips at all if it must not wait.
+const SKIPS: u32 = 4096;
+
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    followers: Condvar,
+    set: WaitSet,
+    local: Ringer,
+    arrivals: Mutex<Arrivals>,
+    /// There is something in `arrivals`.
+    arrived: AtomicBool,
+    /// The user waits for the set.
+    polled: AtomicBool,
+    payload_max: usize,
+    region_max: u64,
+    local_max: usize,
+    spin_max: Duration,
+}
+
+struct State {
+    links: Vec<Option<Incoming>>,
+    active: VecDeque<usize>,
+    /// Messages that may be taken from the first active link before others are looked at. Zero when anything else has
+    /// to be done first.
+    turn: usize,
+    /// Messages until the next look at the links that sleep.
+    until_look: usize,
+    /// Looks at the links that sleep, so far.
+    looks: u32,
+    /// A thread sleeps on the set.
+    led: bool,
+    waiting: usize,
+    local: VecDeque<Local>,
+    scratch: Vec<u8>,
+    events: Vec<Event>,
+    spin: Duration,
+    /// What to say when nothing is found.
+    verdict: Option<RecvError>,
+    stats: Stats,
+}
+
+impl State {
+    /// The next link is first.
+    fn end_turn(&mut self) {
+        if self.turn > 0 {
+            self.until_look = self.until_look.saturating_sub(TURN - self.turn);
+        }
+        self.turn = 0;
+        if self.active.len() > 1 {
+            self.active.rotate_left(1);
+        }
+    }
+}
+
+/// What a look at the links found.
+enum Found {
+    /// A message at the head of the link in this slot.
+    Record(usize, Record),
+    /// A message of the endpoint to itself.
+    Local,
+    Nothing,
+    /// A message that stays first in line until there is room for what came with it.
+    Shortage(io::Error),
+}
+
+/// How long a receive may wait.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    None,
+    For(Option<Duration>),
+}
+
+/// When a receive's time is over, by its first look at the clock.
+fn deadline_of(
+    timeout: Option<Duration>,
+    deadline: &mut Option<Option<Instant>>,
+) -> Option<Instant> {
+    *deadline.get_or_insert_with(|| timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+}
+
+impl Inbox {
+    pub(crate) fn new(options: &Options) -> io::Result<Self> {
+        let set = WaitSet::new()?;
+        let local = Ringer::local()?;
+        set.add(&local, LOCAL, Interest::Arrivals)?;
+        let alone = std::thread::available_parallelism().map_or(1, usize::from) < 2;
+        Ok(Self {
+            state: Mutex::new(State {
+                links: Vec::new(),
+                active: VecDeque::new(),
+                turn: 0,
+                until_look: 0,
+                looks: 0,
+                led: false,
+                waiting: 0,
+                local: VecDeque::new(),
+                scratch: Vec::new(),
+                events: Vec::new(),
+                spin: Duration::ZERO,
+                verdict: None,
+                stats: Stats::default(),
+            }),
+            followers: Condvar::new(),
+            set,
+            local,
+            arrivals: Mutex::default(),
+            arrived: AtomicBool::new(false),
+            polled: AtomicBool::new(false),
+            payload_max: options.max_payload,
+            region_max: options.max_region,
+            local_max: options.self_queue,
+            spin_max: if alone { Duration::ZERO } else { options.spin },
+        })
+    }
+
+    #[inline]
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn may_spin(&self) -> bool {
+        !self.spin_max.is_zero()
+    }
+
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        let state = self.state();
+        stats.received = state.stats.received;
+        stats.received_bytes = state.stats.received_bytes;
+        stats.skipped = state.stats.skipped;
+        stats.links_in = state.links.iter().flatten().count() as u64;
+    }
+
+    /// Takes no more; links hang up, so that their senders send elsewhere.
+    pub(crate) fn close(&self) {
+        self.arrivals().closed = true;
+        let mut state = self.state();
+        self.take_arrivals(&mut state);
+        for slot in 0..state.links.len() {
+            self.remove(&mut state, slot);
+        }
+        state.local.clear();
+    }
+
+    /// The descriptor that is readable when there may be a message after a receive said that there is none.
+    pub(crate) fn poll_handle(&self) -> BorrowedHandle<'_> {
+        if !self.polled.swap(true, Ordering::SeqCst) {
+            // What came before anybody asked: the first look finds it and goes to sleep properly.
+            self.local.ring();
+        }
+        self.set.as_handle()
+    }
+
+    fn remove(&self, state: &mut State, slot: usize) {
+        if let Some(link) = state.links.get_mut(slot).and_then(Option::take) {
+            self.set.remove(link.bell());
+            self.set.remove(link.side());
+            link.side().close();
+        }
+        state.active.retain(|s| *s != slot);
+        state.turn = 0;
+    }
+
+    /// The sender does not keep to the protocol: its link ends, and it gets no other.
+    #[cold]
+    fn break_off(&self, state: &mut State, slot: usize, reason: &str) {
+        if let Some(Some(link)) = state.links.get(slot) {
+            log::warn!("the link from endpoint {} is dropped: {reason}", link.peer);
+            self.arrivals().ban(link.peer);
+        }
+        self.remove(state, slot);
+    }
+
+    /// Receives a message's payload; what came with it goes to `attached`.
+    #[inline]
+    pub(crate) fn recv<R: MessageBox>(
+        &self,
+        patience: Patience,
+        attached: &mut Attached,
+    ) -> Result<R, RecvError> {
+        let mut state = self.state();
+        let mut deadline = None;
+        let mut skipped = 0u32;
+        loop {
+            let result = match self.find(&mut state) {
+                Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record, attached),
+                Found::Local => unpack_local(&mut state, attached),
+                Found::Shortage(e) => {
+                    Some(Err(Error::io("taking what came with a message", e).into()))
+                }
+                Found::Nothing => {
+                    state = self.idle(state, patience, &mut deadline)?;
+                    continue;
+                }
+            };
+            if let Some(result) = result {
+                if state.waiting > 0 && !state.led {
+                    self.followers.notify_one();
+                }
+                return result;
+            }
+            skipped += 1;
+            if skipped % SKIPS == 0 {
+                self.give_up_skipping(patience, &mut deadline)?;
+            }
+        }
+    }
+
+    /// A flood of messages that are not taken must not hold a receive longer than it may wait.
+    #[cold]
+    fn give_up_skipping(
+        &self,
+        patience: Patience,
+        deadline: &mut Option<Option<Instant>>,
+    ) -> Result<(), RecvError> {
+        let Patience::For(timeout) = patience else {
+            // There may be more: who polls has to come back.
+            self.local.ring();
+            return Err(RecvError::Empty);
+        };
+        match deadline_of(timeout, deadline) {
+            Some(deadline) if deadline <= Instant::now() => Err(RecvError::Timeout),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn unpack<R: MessageBox>(
+        &self,
+        state: &mut State,
+        slot: usize,
+        record: Record,
+        attached: &mut Attached,
+    ) -> Option<Result<R, RecvError>> {
+        let link = state.links.get_mut(slot)?.as_mut()?;
+        let result = unpack(link, record, &mut state.scratch, self.region_max, attached);
+        match &result {
+            Some(_) => {
+                state.stats.received += 1;
+                state.stats.received_bytes += record.len as u64;
+            }
+            None => state.stats.skipped += 1,
+        }
+        result
+    }
+
+    /// Finds the next message. The usual case is a small one on the link whose turn it is.
+    #[inline]
+    fn find(&self, state: &mut State) -> Found {
+        if state.turn > 1
+            && !self.arrived.load(Ordering::Acquire)
+            && let Some(&slot) = state.active.front()
+            && let Some(Some(link)) = state.links.get_mut(slot)
+            && let Some(record) = link.next_plain()
+        {
+            // The end of the turn is not for here.
+            state.turn = state.turn.saturating_sub(record.cost()).max(1);
+            return Found::Record(slot, record);
+        }
+        self.find_slowly(state)
+    }
+
+    #[inline(never)]
+    fn find_slowly(&self, state: &mut State) -> Found {
+        if self.arrived.load(Ordering::Acquire) {
+            self.take_arrivals(state);
+        }
+        if state.turn == 0 {
+            match state.until_look.checked_sub(1) {
+                Some(left) => state.until_look = left,
+                None => self.look_at_sleepers(state),
+            }
+        }
+        if !state.local.is_empty() {
+            return Found::Local;
+        }
+        let mut shortage = None;
+        let mut empty = 0;
+        while empty < state.active.len() {
+            let Some(&slot) = state.active.front() else {
+                break;
+            };
+            let Some(link) = state.links.get_mut(slot).and_then(Option::as_mut) else {
+                state.active.pop_front();
+                continue;
+            };
+            if crate::fault::on(14)
+                && crate::sys::wait_for(link.side(), Some(Duration::ZERO)).is_ok_and(|w| w.1)
+            {
+                self.remove(state, slot);
+                continue;
+            }
+            match link.next() {
+                Ok(Some(record)) => {
+                    if state.turn == 0 {
+                        state.turn = TURN;
+                    }
+                    match state.turn.checked_sub(record.cost()) {
+                        Some(left @ 1..) => state.turn = left,
+                        _ => state.end_turn(),
+                    }
+                    return Found::Record(slot, record);
+                }
+                Ok(None) => {
+                    if link.hung_up && !link.looks_ready() {
+                        self.remove(state, slot);
+                        continue;
+                    }
+                    empty += 1;
+                    state.end_turn();
+                }
+                Err(Trouble::Exhausted(e)) => {
+                    shortage = Some(e);
+                    empty += 1;
+                    state.end_turn();
+                }
+                Err(Trouble::Broken(reason)) => self.break_off(state, slot, reason),
+            }
+        }
+        shortage.map_or(Found::Nothing, Found::Shortage)
+    }
+
+    /// There is nothing: gives up, or waits until there may be something.
+    #[cold]
+    fn idle<'s>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
+        patience: Patience,
+        deadline: &mut Option<Option<Instant>>,
+    ) -> Result<MutexGuard<'s, State>, RecvError> {
+        // It was said before the look that found nothing.
+        if let Some(error) = &state.verdict {
+            return Err(error.clone());
+        }
+        let Patience::For(timeout) = patience else {
+            if self.polled.load(Ordering::Relaxed) {
+                // Every link has to be asleep, and every old ring heard, before the set says something new.
+                loop {
+                    if !self.prepare(&mut state).0 {
+                        return Ok(state);
+                    }
+                    let rang;
+                    (state, rang) = self.sleep(state, Some(Duration::ZERO));
+                    if !rang {
+                        return Err(RecvError::Empty);
+                    }
+                }
+            }
+            // Who only ever tries never sleeps.
+            match state.until_look.checked_sub(1) {
+                Some(left) => state.until_look = left,
+                None => {
+                    self.look_at_sleepers(&mut state);
+                    self.listen(&mut state);
+                }
+            }
+            if self.has_something(&state) {
+                return Ok(state);
+            }
+            return Err(RecvError::Empty);
+        };
+        // The clock is read only when there is nothing to do.
+        let deadline = deadline_of(timeout, deadline);
+        if deadline.is_some_and(|d| d <= Instant::now()) {
+            return Err(RecvError::Timeout);
+        }
+        Ok(self.wait(state, deadline))
+    }
+
+    fn has_something(&self, state: &State) -> bool {
+        self.arrived.load(Ordering::Relaxed)
+            || !state.local.is_empty()
+            || state.active.iter().any(|slot| {
+                let link = state.links[*slot].as_ref();
+                link.is_some_and(|link| link.looks_ready() || link.hung_up)
+            })
+    }
+
+    /// Looks at the links that sleep: their bells are not heard while this side is busy.
+    #[cold]
+    fn look_at_sleepers(&self, state: &mut State) {
+        state.until_look = TURN + 16 * state.links.len();
+        state.looks = state.looks.wrapping_add(1);
+        if state.looks % LISTEN == 0 {
+            self.listen(state);
+        }
+        for (slot, link) in state.links.iter_mut().enumerate() {
+            if let Some(link) = link
+                && link.sleeps()
+                && link.looks_ready()
+            {
+                link.awake();
+                state.active.push_back(slot);
+            }
+        }
+    }
+}

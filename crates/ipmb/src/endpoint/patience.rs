@@ -1,0 +1,208 @@
+//! What a send does while it cannot go on: waits for space, for a link, or for a controller.
+
+use super::{
+    core::Core,
+    outbox::{Attempt, Outbox, io_error},
+};
+use crate::{
+    SendError,
+    control::{directory::Reader, membership::Phase},
+    link::outgoing::Sleep,
+    sys,
+};
+use std::{
+    sync::MutexGuard,
+    time::{Duration, Instant},
+};
+
+/// After so long a blocked `send` says whom it waits for.
+const COMPLAINT: Duration = Duration::from_secs(5);
+/// How long to wait before a shortage whose end nobody reports is looked at again.
+pub(super) const SHORTAGE: Duration = Duration::from_millis(2);
+
+/// How long a send may wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    Until(Option<Instant>),
+}
+
+/// What a send has waited so far.
+#[derive(Default)]
+pub(super) struct Waited {
+    since: Option<Instant>,
+    complained: bool,
+}
+
+impl Waited {
+    pub(super) fn end(&self, outbox: &mut Outbox) {
+        if let Some(since) = self.since {
+            let waited = u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            outbox.stats.blocked_ns = outbox.stats.blocked_ns.saturating_add(waited);
+        }
+    }
+}
+
+/// Waits until it may be worth another try.
+#[cold]
+pub(super) fn wait<'c>(
+    core: &'c Core,
+    mut outbox: MutexGuard<'c, Outbox>,
+    target: u64,
+    attempt: Attempt,
+    patience: Patience,
+    waited: &mut Waited,
+) -> Result<(), SendError> {
+    match attempt {
+        Attempt::Error(error) => return Err(error),
+        Attempt::Broken(reason) => {
+            outbox.drop_link(core, target, reason);
+            return Ok(());
+        }
+        Attempt::Full | Attempt::Held | Attempt::Busy(_) | Attempt::NoLink => {}
+    }
+    let Patience::Until(deadline) = patience else {
+        return Err(match attempt {
+            Attempt::NoLink => SendError::Settling,
+            Attempt::Busy(e) => io_error(e),
+            _ => SendError::Full(target),
+        });
+    };
+    let now = Instant::now();
+    if waited.since.is_none() {
+        outbox.stats.blocked += 1;
+    }
+    let since = *waited.since.get_or_insert(now);
+    if deadline.is_some_and(|d| d <= now) {
+        waited.end(&mut outbox);
+        // Without a link, or with one that its receiver may not have heard of yet, it is the controller's turn.
+        let unheard_of = outbox.link(target).is_none_or(|l| l.out.offer().is_some());
+        return Err(match core.membership.stopped_controller() {
+            Some(pid) if unheard_of => SendError::ControllerStopped { pid },
+            _ => SendError::Timeout,
+        });
+    }
+    if !waited.complained && now - since >= COMPLAINT {
+        waited.complained = true;
+        log::warn!("send has waited for {COMPLAINT:?} for space at endpoint {target}");
+    }
+    let complain = (!waited.complained).then(|| since + COMPLAINT);
+    let until = deadline.into_iter().chain(complain).min();
+    match attempt {
+        Attempt::NoLink => {
+            drop(outbox);
+            let before = core.membership.status().news;
+            core.orders.introduce();
+            let deadline = Some(until.unwrap_or(now + COMPLAINT));
+            core.membership
+                .wait(deadline, |status| (status.news != before).then_some(()));
+            Ok(())
+        }
+        Attempt::Busy(_) | Attempt::Held => {
+            drop(outbox);
+            let left = until.map_or(SHORTAGE, |u| u.saturating_duration_since(now));
+            std::thread::sleep(left.min(SHORTAGE));
+            Ok(())
+        }
+        _ => wait_for_space(core, outbox, target, until),
+    }
+}
+
+/// Waits until the link to `target` has more room, or breaks.
+fn wait_for_space<'c>(
+    core: &'c Core,
+    mut outbox: MutexGuard<'c, Outbox>,
+    target: u64,
+    until: Option<Instant>,
+) -> Result<(), SendError> {
+    let spin_until = Instant::now() + core.options.spin;
+    let Some(link) = outbox.link(target) else {
+        // What waits for a first contact is sent by the serving thread.
+        drop(outbox);
+        std::thread::sleep(SHORTAGE);
+        return Ok(());
+    };
+    let gate = link.gate.clone();
+    drop(outbox);
+    // A receiver that is awake makes room soon.
+    if core.inbox.may_spin() {
+        let mut rounds = 0u32;
+        while Instant::now() < spin_until {
+            for _ in 0..64 {
+                std::hint::spin_loop();
+            }
+            match core.outbox().link(target) {
+                Some(link) if !link.out.has_moved() => {}
+                _ => return Ok(()),
+            }
+            rounds += 1;
+            if rounds % 16 == 0 {
+                sys::yield_now();
+            }
+        }
+    }
+    // One thread sleeps for the link; others wait until it has looked.
+    let Some(leader) = gate.lead(until) else {
+        return Ok(());
+    };
+    let (side, sleep) = {
+        let mut outbox = core.outbox();
+        let Some(link) = outbox.link(target) else {
+            return Ok(());
+        };
+        let sleep = link.out.sleep_for_space().unwrap_or(Sleep::NotNow);
+        let side = link.out.side().clone();
+        if matches!(sleep, Sleep::NotNow) {
+            outbox.tell_of_room(target);
+        }
+        (side, sleep)
+    };
+    let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+    let (timeout, sound) = match sleep {
+        // The caller tries again, and pumps before it does.
+        Sleep::NotNow => return Ok(()),
+        Sleep::Sound => (left, true),
+        Sleep::Short => (Some(left.map_or(SHORTAGE, |l| l.min(SHORTAGE))), false),
+    };
+    let waited = sys::wait_for(&*side, timeout);
+    let mut outbox = core.outbox();
+    // What was heard here is not heard by the serving thread.
+    outbox.tell_of_room(target);
+    if let Some(link) = outbox.link(target) {
+        link.out.awake();
+    }
+    // While there was a leader nobody else listened to the receiver.
+    drop(leader);
+    if waited.map_err(io_error)?.1 && sound {
+        outbox.drop_link(core, target, "the receiver is gone");
+    } else if outbox.held > 0 {
+        outbox.pump(core);
+    }
+    Ok(())
+}
+
+/// Waits until it is settled who is on the bus.
+#[cold]
+pub(super) fn settle(core: &Core, patience: Patience) -> Result<(), SendError> {
+    let Patience::Until(deadline) = patience else {
+        return Err(SendError::Settling);
+    };
+    let settled = core
+        .membership
+        .wait(deadline, |status| match &status.phase {
+            Phase::Failed(error) => Some(Err(error.clone().into())),
+            Phase::Left => Some(Err(SendError::Left)),
+            Phase::Seeking | Phase::Joined => {
+                let directory = status.directory.as_ref()?;
+                let mut reader = Reader::new(directory.clone());
+                let sound = reader.catch_up().is_ok();
+                (sound && directory.look().valid && reader.settled).then_some(Ok(()))
+            }
+        });
+    settled.unwrap_or_else(|| {
+        Err(match core.membership.stopped_controller() {
+            Some(pid) => SendError::ControllerStopped { pid },
+            None => SendError::Timeout,
+        })
+    })
+}

@@ -1,0 +1,174 @@
+//! The receiver of a link lies to its sender.
+
+use super::{
+    Victim,
+    link::{AT_ACCEPTED, AT_INDEX, half, word},
+    logged,
+    member::Liar,
+};
+use crate::{
+    BytesMessage, Message, Selector, label,
+    sys::{Channel, Handle, Mapping, Memory, Protection},
+};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+/// The receiver's end of a link, by hand.
+struct HandReceiver {
+    records: Mapping,
+    returns: Mapping,
+    side: Channel,
+    _bell: Handle,
+}
+
+impl HandReceiver {
+    fn accept(handles: Vec<Handle>) -> Self {
+        let [records, returns, bell, side] = <[Handle; 4]>::try_from(handles).unwrap();
+        let map = |handle, protection| {
+            let memory = Memory::from_peer(handle, 1, 1 << 30).unwrap();
+            memory.map_all(protection).unwrap()
+        };
+        let link = Self {
+            records: map(records, Protection::Read),
+            returns: map(returns, Protection::ReadWrite),
+            side: Channel::from_peer(side).unwrap(),
+            _bell: bell,
+        };
+        half(&link.returns, AT_ACCEPTED).store(1, Ordering::Release);
+        let _ = link.side.send(&[1], &[]);
+        link
+    }
+
+    fn start(&self) -> u64 {
+        word(&self.records, super::link::AT_START).load(Ordering::Relaxed)
+    }
+
+    fn tail(&self) -> u64 {
+        word(&self.records, AT_INDEX).load(Ordering::Acquire)
+    }
+
+    fn give_back(&self, index: u64) {
+        word(&self.returns, AT_INDEX).store(index, Ordering::Release);
+    }
+}
+
+fn message(label: &str, data: Vec<u8>) -> Message<BytesMessage> {
+    Message::new(Selector::unicast(label), BytesMessage { format: 9, data })
+}
+
+/// A liar that the victim has sent this to.
+fn liar(victim: &Victim, data: Vec<u8>) -> (Liar, HandReceiver) {
+    let liar = Liar::join(&victim.options, &label!("liar"));
+    victim.sender.send(message("liar", data)).unwrap();
+    let link = HandReceiver::accept(liar.introduced());
+    (liar, link)
+}
+
+/// The receiver maps the ring it is given for reading only, and nothing else: it cannot change what others receive.
+#[test]
+fn a_receiver_writes_to_the_ring_that_it_reads() {
+    let victim = Victim::new("forge");
+    let liar = Liar::join(&victim.options, &label!("liar"));
+    victim.sender.send(message("liar", vec![1])).unwrap();
+    let records = liar.introduced().remove(0);
+    let again = records.try_clone().unwrap();
+    let memory = Memory::from_peer(records, 1, 1 << 30).unwrap();
+    assert!(memory.map_all(Protection::ReadWrite).is_err());
+    assert!(rustix::io::pwrite(&again, b"forged", 4096).is_err());
+    assert!(rustix::fs::ftruncate(&again, 0).is_err());
+    let hole = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    assert!(rustix::fs::fallocate(&again, hole, 0, 8192).is_err());
+}
+
+/// Whatever index it gives back: the sender drops the link and says why, or goes on.
+#[test]
+fn a_receiver_gives_back_what_it_never_had() {
+    let mut victim = Victim::new("give-back");
+    for lie in [
+        |link: &HandReceiver| link.tail() + 8,
+        |link: &HandReceiver| link.start().wrapping_sub(8),
+        |link: &HandReceiver| link.tail() ^ 1 << 63,
+        // Within what was sent, but no border of a record: neither aligned, nor in the middle of a payload.
+        |link: &HandReceiver| link.start() + 4,
+        |link: &HandReceiver| link.start() + 40,
+        |link: &HandReceiver| link.tail() - 8,
+    ] {
+        let (liar, link) = liar(&victim, vec![0; 1000]);
+        link.give_back(lie(&link));
+        // A sender looks when it needs room.
+        let start = Instant::now();
+        let line = format!(
+            "the link to endpoint {} ends: the receiver gave back",
+            liar.id
+        );
+        while logged(&["WARN", &line]) == 0 {
+            assert!(start.elapsed() < Duration::from_secs(20), "it is believed");
+            let payload = vec![0; 10_000];
+            let sent = victim
+                .sender
+                .send_timeout(message("liar", payload), Some(Duration::from_millis(50)));
+            assert!(sent.is_ok(), "{sent:?}");
+        }
+        victim.hears_its_friend();
+    }
+}
+
+/// A receiver that dies with its index in the middle of a payload would have that payload's bytes sent on as messages.
+#[test]
+fn a_receiver_forges_a_message_out_of_a_payload() {
+    let victim = Victim::new("fragment");
+    let (liar, link) = {
+        // Within the payload lies what looks like a record, as often as it fits in.
+        let forged = (1u64 << 32 | 8).to_le_bytes();
+        let data: Vec<u8> = forged.iter().copied().cycle().take(4000).collect();
+        let liar = Liar::join(&victim.options, &label!("target"));
+        victim.sender.send(message("target", data)).unwrap();
+        let link = HandReceiver::accept(liar.introduced());
+        (liar, link)
+    };
+    let mut options = victim.options.clone();
+    options.label = label!("target");
+    let (_s, heir) = crate::join::<(), BytesMessage>(options, super::SOON).unwrap();
+    // The type and the number of the record lie before its payload.
+    for at in [32, 40, 48, 36] {
+        link.give_back(link.start() + at);
+    }
+    drop(link);
+    drop(liar);
+    // All of it comes, as it was sent, to the next that matches, or nothing.
+    let message = heir.recv(super::SOON).unwrap();
+    assert_eq!(message.payload.data.len(), 4000);
+    let next = heir.recv(Some(Duration::from_millis(50)));
+    assert!(matches!(next, Err(crate::RecvError::Timeout)), "{next:?}");
+}
+
+/// News without end must not keep the sender reading them, with its lock held.
+#[test]
+fn news_without_end_hang_the_sender() {
+    let mut victim = Victim::new("news");
+    let (_liar, link) = liar(&victim, vec![1]);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let _stop = super::Stop(&done);
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    if link.side.send(&[1], &[]).is_err() {
+                        std::thread::yield_now();
+                    }
+                }
+            });
+        }
+        let start = Instant::now();
+        // Until the ring is full, and beyond.
+        for _ in 0..200 {
+            let data = vec![0; 60_000];
+            let timeout = Some(Duration::from_millis(5));
+            let _ = victim.sender.send_timeout(message("liar", data), timeout);
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "it hangs");
+        victim.hears_its_friend();
+    });
+}

@@ -1,0 +1,106 @@
+//! News of room in links that were full, for programs that queue per receiver.
+
+mod common;
+
+use common::{SOON, join, name};
+use ipmb::{EndpointSender, Message, Selector, SendError, label};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::os::fd::AsFd;
+
+fn fill(sender: &EndpointSender<u64>, to: &str) -> (u64, u64) {
+    for n in 0.. {
+        let message = Message::new(Selector::unicast(to), n);
+        if let Err(refused) = sender.try_send_if(message, |_| true) {
+            let SendError::Full(id) = refused.kind() else {
+                panic!("{refused:?}");
+            };
+            return (*id, refused.into_message().payload);
+        }
+    }
+    unreachable!()
+}
+
+/// Whether the descriptor becomes readable within the time.
+fn readable(object: &ipmb::Object, seconds: i64) -> bool {
+    let timeout = Timespec {
+        tv_sec: seconds,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::from_borrowed_fd(object.as_fd(), PollFlags::IN)];
+    poll(&mut fds, Some(&timeout)) == Ok(1)
+}
+
+#[test]
+fn room_in_a_full_link_is_told_once_and_for_that_link_only() {
+    let bus = name("room");
+    let (_a, a) = join::<(), u64>(&bus, label!("a"));
+    let (_b, _frozen) = join::<(), u64>(&bus, label!("b"));
+    let (sender, _receiver) = join::<u64, ()>(&bus, label!());
+    for to in ["a", "b"] {
+        sender
+            .send(Message::new(Selector::unicast(to), 7))
+            .expect("first contact");
+    }
+    let object = sender.room_object().expect("a descriptor");
+    let (to_a, next) = fill(&sender, "a");
+    let (to_b, _) = fill(&sender, "b");
+    assert!(to_a != to_b);
+    assert!(sender.watch_room(to_a) && sender.watch_room(to_b));
+    assert!(!readable(&object, 0) && sender.rooms().is_empty());
+    assert_eq!(a.recv(SOON).expect("first").payload, 7);
+    for n in 0..next {
+        assert_eq!(a.recv(SOON).expect("in order").payload, n);
+    }
+    assert!(readable(&object, 10));
+    assert_eq!(sender.rooms(), [to_a]);
+    assert!(!readable(&object, 0) && sender.rooms().is_empty());
+    sender
+        .try_send_if(Message::new(Selector::unicast("a"), next), |id| id == to_a)
+        .expect("room");
+}
+
+#[test]
+fn the_end_of_a_full_receiver_is_told_as_room() {
+    let bus = name("room-end");
+    let (sender, _receiver) = join::<u64, ()>(&bus, label!());
+    let (other, receiver) = join::<(), u64>(&bus, label!("a"));
+    sender
+        .send(Message::new(Selector::unicast("a"), 7))
+        .expect("first contact");
+    let object = sender.room_object().expect("a descriptor");
+    let (id, _) = fill(&sender, "a");
+    assert!(sender.watch_room(id));
+    drop((other, receiver));
+    assert!(readable(&object, 10));
+    assert_eq!(sender.rooms(), [id]);
+}
+
+#[test]
+fn who_is_held_back_gets_nothing_and_the_others_do() {
+    let bus = name("held-back");
+    let (_a, a) = join::<(), u64>(&bus, label!("all", "a"));
+    let (_b, b) = join::<(), u64>(&bus, label!("all", "b"));
+    let (sender, _receiver) = join::<u64, ()>(&bus, label!());
+    for to in ["a", "b"] {
+        sender
+            .send(Message::new(Selector::unicast(to), 1))
+            .expect("first contact");
+    }
+    let asked = std::cell::RefCell::new(Vec::new());
+    let refused = sender
+        .try_send_if(Message::new(Selector::multicast("all"), 2), |id| {
+            asked.borrow_mut().push(id);
+            asked.borrow().len() > 1
+        })
+        .expect_err("one of them is held back");
+    let held = refused.into_message();
+    assert_eq!(held.unreached(), [asked.borrow()[0]]);
+    assert_eq!(asked.borrow().len(), 2);
+    assert_eq!(b.recv(SOON).expect("first").payload, 1);
+    assert_eq!(b.recv(SOON).expect("not held back").payload, 2);
+    assert_eq!(a.recv(SOON).expect("first").payload, 1);
+    assert!(a.try_recv().is_err());
+    sender.try_send_if(held, |_| true).expect("now it may");
+    assert_eq!(a.recv(SOON).expect("after all").payload, 2);
+    assert!(b.try_recv().is_err());
+}
