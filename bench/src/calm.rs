@@ -7,7 +7,7 @@ pub fn wait(patience: Duration) -> bool {
     let start = Instant::now();
     loop {
         let before = ticks();
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(50));
         let after = ticks();
         let [idle, all] = [after.0 - before.0, after.1 - before.1];
         let is_calm = idle * 10 >= all * 9;

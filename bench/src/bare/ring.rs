@@ -1,11 +1,14 @@
 //! The bare mechanism: a spinning single-producer, single-consumer ring of bytes with cached indices, in shared memory.
 
+use super::spin::Spin;
 use crate::shared::Shared;
 use std::{
     ptr, slice,
     sync::atomic::{AtomicU64, Ordering},
 };
 
+const TAIL: usize = 0;
+const HEAD: usize = 256;
 const DATA: usize = 4096;
 /// In place of a length: go on at the start of the ring.
 const PAD: u64 = u64::MAX;
@@ -26,39 +29,31 @@ struct Half {
 
 impl Half {
     fn new(shared: &Shared, at: usize, capacity: usize) -> Self {
-        assert!(capacity.is_power_of_two() && at + bytes(capacity) <= shared.len());
+        assert!(capacity.is_power_of_two() && at + bytes(capacity) <= shared.bytes());
         // SAFETY: inside the mapping, which is never unmapped.
         let memory = unsafe { shared.start().add(at) };
+        let [own, other] = [0; 2];
         Self {
             memory,
             capacity,
-            own: 0,
-            other: 0,
+            own,
+            other,
         }
     }
 
-    fn tail(&self) -> &AtomicU64 {
-        // SAFETY: the first word of the ring, aligned, for ever.
-        unsafe { &*self.memory.cast() }
-    }
-
-    fn head(&self) -> &AtomicU64 {
+    fn word(&self, at: usize) -> &AtomicU64 {
         // SAFETY: a word of the ring's first page, aligned, for ever.
-        unsafe { &*self.memory.add(256).cast() }
+        unsafe { &*self.memory.add(at).cast() }
     }
 
-    #[inline]
     fn to_end(&self) -> usize {
         self.capacity - (self.own as usize & (self.capacity - 1))
     }
 
-    #[inline]
     fn at(&self) -> *mut u8 {
+        let at = DATA + (self.own as usize & (self.capacity - 1));
         // SAFETY: the masked index lies in the ring.
-        unsafe {
-            self.memory
-                .add(DATA + (self.own as usize & (self.capacity - 1)))
-        }
+        unsafe { self.memory.add(at) }
     }
 }
 
@@ -72,15 +67,25 @@ impl Producer {
     /// Writes a record of two parts; spins while the ring is full.
     #[inline]
     pub fn push(&mut self, first: &[u8], second: &[u8]) {
+        let mut spin = Spin(0);
+        while !self.try_push(first, second) {
+            spin.once();
+        }
+    }
+
+    /// Writes a record of two parts; false if there is no room.
+    #[inline]
+    pub fn try_push(&mut self, first: &[u8], second: &[u8]) -> bool {
         let ring = &mut self.0;
         let len = first.len() + second.len();
         let size = 8 + len.next_multiple_of(8);
         let to_end = ring.to_end();
         let pad = if size > to_end { to_end } else { 0 };
-        let mut spin = Spin(0);
-        while ring.capacity - ((ring.own - ring.other) as usize) < size + pad {
-            ring.other = ring.head().load(Ordering::Acquire);
-            spin.once();
+        if ring.capacity - ((ring.own - ring.other) as usize) < size + pad {
+            ring.other = ring.word(HEAD).load(Ordering::Acquire);
+            if ring.capacity - ((ring.own - ring.other) as usize) < size + pad {
+                return false;
+            }
         }
         // SAFETY: the space is free by the indices, and each piece lies in the ring.
         unsafe {
@@ -88,13 +93,19 @@ impl Producer {
                 ring.at().cast::<u64>().write(PAD);
                 ring.own += pad as u64;
             }
-            let to = ring.at();
-            to.cast::<u64>().write(len as u64);
-            ptr::copy_nonoverlapping(first.as_ptr(), to.add(8), first.len());
-            ptr::copy_nonoverlapping(second.as_ptr(), to.add(8 + first.len()), second.len());
+            ring.at().cast::<u64>().write(len as u64);
+            let to = ring.at().add(8);
+            ptr::copy_nonoverlapping(first.as_ptr(), to, first.len());
+            ptr::copy_nonoverlapping(second.as_ptr(), to.add(first.len()), second.len());
         }
         ring.own += size as u64;
-        ring.tail().store(ring.own, Ordering::Release);
+        ring.word(TAIL).store(ring.own, Ordering::Release);
+        true
+    }
+
+    /// Whether the consumer has taken anything that this side does not know of.
+    pub fn has_moved(&self) -> bool {
+        self.0.word(HEAD).load(Ordering::Acquire) != self.0.other
     }
 }
 
@@ -108,12 +119,11 @@ impl Consumer {
     /// Takes a record; spins while there is none.
     #[inline]
     pub fn pop<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> T {
-        let ring = &mut self.0;
         let mut spin = Spin(0);
-        while ring.own == ring.other {
-            ring.other = ring.tail().load(Ordering::Acquire);
+        while self.is_empty() {
             spin.once();
         }
+        let ring = &mut self.0;
         // SAFETY: the records are published by the indices; the producer does not touch them before they are given back.
         let bytes = unsafe {
             if ring.at().cast::<u64>().read() == PAD {
@@ -124,21 +134,17 @@ impl Consumer {
         };
         let taken = take(bytes);
         ring.own += 8 + bytes.len().next_multiple_of(8) as u64;
-        ring.head().store(ring.own, Ordering::Release);
+        ring.word(HEAD).store(ring.own, Ordering::Release);
         taken
     }
-}
 
-/// Spins; lets others run now and then, for a machine whose cores are all taken.
-pub struct Spin(pub u32);
-
-impl Spin {
+    /// Whether there is no record.
     #[inline]
-    pub fn once(&mut self) {
-        self.0 += 1;
-        if self.0 % 512 == 0 {
-            std::thread::yield_now();
+    pub fn is_empty(&mut self) -> bool {
+        let ring = &mut self.0;
+        if ring.own == ring.other {
+            ring.other = ring.word(TAIL).load(Ordering::Acquire);
         }
-        std::hint::spin_loop();
+        ring.own == ring.other
     }
 }

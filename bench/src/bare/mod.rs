@@ -1,0 +1,5 @@
+//! Mechanisms without a library around them.
+
+pub mod ring;
+pub mod spin;
+pub mod waiting;

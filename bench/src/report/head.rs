@@ -1,0 +1,77 @@
+//! On what, and of what, the report is.
+
+use serde::Serialize;
+use std::fmt;
+
+#[derive(Serialize)]
+pub struct Head {
+    pub cpu: String,
+    pub cores: usize,
+    pub memory: String,
+    pub kernel: String,
+    pub compiler: &'static str,
+    pub versions: Vec<(&'static str, String)>,
+    pub rounds: usize,
+    pub quick: bool,
+    pub command: String,
+}
+
+fn read(path: &str, key: &str) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find(|l| l.starts_with(key)).unwrap_or("?");
+    line.rsplit(':').next().unwrap_or("?").trim().to_owned()
+}
+
+impl Head {
+    pub fn new(rounds: usize, quick: bool) -> Self {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        Self {
+            cpu: read("/proc/cpuinfo", "model name"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            memory: read("/proc/meminfo", "MemTotal"),
+            kernel: read("/proc/sys/kernel/osrelease", ""),
+            compiler: env!("IPMB_BENCH_RUSTC"),
+            versions: vec![
+                ("ipmb", ipmb::version().to_string()),
+                ("ipmb (old)", "0.8.5".into()),
+                ("ipc-channel", "0.23.1".into()),
+                ("iceoryx2", "0.10.0".into()),
+                ("rtrb", "0.4.1".into()),
+            ],
+            rounds,
+            quick,
+            command: format!(
+                "cargo run --release -p ipmb-bench -- {}",
+                arguments.join(" ")
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let versions = self
+            .versions
+            .iter()
+            .map(|(name, version)| format!("{name} {version}"));
+        let versions: Vec<String> = versions.collect();
+        writeln!(
+            f,
+            "- machine: {}, {} cores, {}",
+            self.cpu, self.cores, self.memory
+        )?;
+        writeln!(f, "- kernel {}, {}", self.kernel, self.compiler)?;
+        writeln!(f, "- {}", versions.join(", "))?;
+        writeln!(
+            f,
+            "- `{}`: {} rounds in turns, medians",
+            self.command.trim_end_matches([' ', '-']),
+            self.rounds
+        )?;
+        writeln!(
+            f,
+            "- CPU: nanoseconds per message (or round trip) of the side that sends first + the other, all threads; \
+             receiver: whether it slept; calm: rounds that began while nobody else used the machine"
+        )
+    }
+}

@@ -1,0 +1,134 @@
+//! P14: traffic between two while somebody else on the bus is frozen.
+
+use super::{Bar, Bench, Line, Role, Row, Unit, phases::Traffic};
+use crate::{
+    peers::{SOON, TOKEN},
+    process::{Actor, listen, say},
+    report::sample::Sample,
+};
+use serde::{Deserialize, Serialize};
+use std::{thread, time::Duration};
+
+pub struct Frozen;
+
+const LINES: [&str; 3] = [
+    "nobody is frozen",
+    "a member is, and a sender to it waits",
+    "the controller's host is, and a sender to it waits",
+];
+const COUNT: u64 = 5_000_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Part {
+    /// Receives.
+    Victim,
+    /// Sends to this victim, a little each millisecond.
+    Sender(String),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    bus: String,
+    label: String,
+    part: Part,
+}
+
+impl Row for Frozen {
+    fn id(&self) -> &'static str {
+        "P14"
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let line = |by: &str| Line {
+            what: "one-way, 16 B struct, between two others".into(),
+            by: by.into(),
+            unit: Unit::PerSecond,
+        };
+        LINES.map(line).into()
+    }
+
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |of: usize| Bar::Ratio {
+            of: LINES[of].into(),
+            against: vec![LINES[0].into()],
+            at_least: true,
+            ratio: 0.9,
+            bare: None,
+        };
+        vec![bar(1), bar(2)]
+    }
+
+    /// One bus serves all lines.
+    fn steps(&self) -> Vec<Vec<usize>> {
+        vec![vec![0, 1, 2]]
+    }
+
+    fn measure(&self, _: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
+        let bus = format!("{}.frozen.{round}", bench.bus);
+        let start = |label: &str, part: Part| {
+            let mut actor = Actor::start(&Role::Frozen(Job {
+                bus: bus.clone(),
+                label: label.into(),
+                part,
+            }))?;
+            actor.ready()?;
+            Ok::<_, String>(actor)
+        };
+        // The first is the controller.
+        let victims = [start("host", Part::Victim)?, start("member", Part::Victim)?];
+        let _senders = [
+            start("to-host", Part::Sender("host".into()))?,
+            start("to-member", Part::Sender("member".into()))?,
+        ];
+        let mut traffic = Traffic::start(&bus, false)?;
+        let count = bench.count(COUNT);
+        let mut phase = || {
+            let sample = traffic.phase(count)?;
+            Ok::<_, String>(Sample {
+                figure: 1e9 / sample.figure,
+                ..sample
+            })
+        };
+        let mut samples = vec![phase()?];
+        for victim in [&victims[1], &victims[0]] {
+            victim.signal(libc::SIGSTOP);
+            // The sender to it fills the link and waits.
+            thread::sleep(Duration::from_millis(300));
+            samples.push(phase()?);
+            victim.signal(libc::SIGCONT);
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(samples)
+    }
+}
+
+impl Job {
+    /// In a child.
+    pub fn play(&self) {
+        let options = ipmb::Options::new(&*self.bus, ipmb::label!(&*self.label), TOKEN);
+        let (sender, receiver) =
+            ipmb::join::<ipmb::BytesMessage, ipmb::BytesMessage>(options, SOON).expect("join");
+        match &self.part {
+            Part::Victim => {
+                thread::spawn(move || while receiver.recv(None).is_ok() {});
+            }
+            Part::Sender(to) => {
+                let to = to.clone();
+                thread::spawn(move || {
+                    loop {
+                        let data = vec![0; 8 << 10];
+                        let payload = ipmb::BytesMessage { format: 0, data };
+                        let selector = ipmb::Selector::unicast(to.as_str());
+                        sender
+                            .send(ipmb::Message::new(selector, payload))
+                            .expect("send");
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                });
+            }
+        }
+        say(&());
+        while listen().is_some() {}
+        std::process::exit(0);
+    }
+}

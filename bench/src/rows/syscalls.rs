@@ -1,0 +1,199 @@
+//! P12: system calls per message, counted by strace.
+
+use super::{Bar, Bench, Line, Role, Row, Unit, member};
+use crate::{
+    load::{Load, Pair},
+    peers::{SOON, TOKEN, names},
+    process::{Actor, say},
+    report::sample::Sample,
+};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
+
+pub struct SystemCalls;
+
+const SIZES: [(&str, usize, u64); 3] = [
+    ("16 B", 16, 1_000_000),
+    ("4 KiB", 4 << 10, 1_000_000),
+    ("1 MiB", 1 << 20, 1_000_000),
+];
+/// Closing these descriptors, which do not exist, marks what is counted.
+const BEGIN: i32 = -1001;
+const END: i32 = -1002;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    bus: String,
+    size: usize,
+    count: u64,
+}
+
+impl Row for SystemCalls {
+    fn id(&self) -> &'static str {
+        "P12"
+    }
+
+    fn lines(&self) -> Vec<Line> {
+        let line = |(by, ..): (&str, usize, u64)| Line {
+            what: "system calls per message, both sides, all threads".into(),
+            by: by.into(),
+            unit: Unit::Number,
+        };
+        SIZES.map(line).into()
+    }
+
+    fn bars(&self) -> Vec<Bar> {
+        let bar = |(by, ..): (&str, usize, u64)| Bar::AtMost {
+            of: by.into(),
+            limit: 0.001,
+        };
+        SIZES.map(bar).into()
+    }
+
+    fn missing(&self) -> Option<&'static str> {
+        let found = Command::new("strace").arg("-V").output().is_ok();
+        (!found).then_some("strace is not installed")
+    }
+
+    fn rounds(&self, _: usize) -> usize {
+        1
+    }
+
+    fn measure(&self, step: usize, _: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
+        let (_, size, count) = SIZES[step];
+        let count = match (bench.quick, size >= 1 << 20) {
+            (false, _) => count,
+            (true, false) => count / 10,
+            (true, true) => count / 200,
+        };
+        let bus = format!("{}.syscalls.{step}", bench.bus);
+        let job = Job {
+            bus: bus.clone(),
+            size,
+            count,
+        };
+        let _host = member::start(&bus, "controller")?;
+        let mut lists = Vec::new();
+        let mut start = |sends: bool| {
+            let list = list(&bus, sends);
+            let under = ["strace", "-f", "-qq", "-o", &list.to_string_lossy()].map(String::from);
+            lists.push(list);
+            let limit = Duration::from_secs(600);
+            Actor::start_under(&under, &Role::SystemCalls(job.clone(), sends), limit)
+        };
+        let mut receiver = start(false)?;
+        receiver.ready()?;
+        let mut sender = start(true)?;
+        for actor in [&mut sender, &mut receiver] {
+            actor.ready()?;
+            actor.finish()?;
+        }
+        let mut calls = BTreeMap::new();
+        for list in lists {
+            let text = std::fs::read_to_string(&list).map_err(|e| e.to_string())?;
+            let _ = std::fs::remove_file(list);
+            add(&mut calls, &text)?;
+        }
+        let all: u64 = calls.values().sum();
+        let mut most: Vec<(String, u64)> = calls.into_iter().collect();
+        most.sort_by_key(|call| std::cmp::Reverse(call.1));
+        let most = most.iter().take(4).map(|(name, n)| format!("{n} {name}"));
+        let most: Vec<String> = most.collect();
+        Ok(vec![Sample {
+            note: Some(format!("{count} messages: {}", most.join(", "))),
+            ..Sample::new(all as f64 / count as f64)
+        }])
+    }
+}
+
+/// Where strace writes what it saw.
+fn list(bus: &str, sends: bool) -> PathBuf {
+    std::env::temp_dir().join(format!("{bus}.{}", names(sends).0))
+}
+
+/// Counts the system calls between the marks, by name.
+fn add(calls: &mut BTreeMap<String, u64>, text: &str) -> Result<(), String> {
+    let [begin, end] = [BEGIN, END].map(|mark| format!("close({mark})"));
+    let start = text.find(&begin).ok_or("strace saw no beginning")?;
+    let counted = &text[start..];
+    let counted = &counted[..counted.find(&end).ok_or("strace saw no end")?];
+    for line in counted.lines().skip(1) {
+        // "PID name(arguments) = result"; the second half of an interrupted line is no call of its own.
+        let call = line
+            .split_once(' ')
+            .map_or("", |(_, call)| call.trim_start());
+        if let Some((name, _)) = call.split_once('(')
+            && !call.starts_with("<...")
+        {
+            *calls.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(())
+}
+
+impl Job {
+    /// Plays one side, in a child.
+    pub fn play(&self, sends: bool) {
+        match self.size {
+            16 => self.with::<Pair>(sends),
+            _ => self.with::<ipmb::BytesMessage>(sends),
+        }
+    }
+
+    fn with<T: Load + ipmb::MessageBox>(&self, sends: bool) {
+        let (here, there) = names(sends);
+        let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
+        let (sender, receiver) = ipmb::join::<T, T>(options, SOON).expect("join");
+        let warm_up = self.count / 10 + 5;
+        if !sends {
+            say(&());
+        }
+        for number in 0..warm_up + self.count {
+            if number == warm_up {
+                mark(BEGIN);
+            }
+            if sends {
+                let selector = ipmb::Selector::unicast(there);
+                let message = ipmb::Message::new(selector, T::make(number, self.size));
+                sender.send(message).expect("send");
+            } else {
+                let message = receiver.recv(None).expect("recv");
+                assert_eq!(message.payload.check(self.size), number);
+            }
+        }
+        mark(END);
+        say(&());
+        // The other side may not have read all yet.
+        while crate::process::listen().is_some() {}
+    }
+}
+
+fn mark(which: i32) {
+    // SAFETY: no such descriptor.
+    unsafe { libc::close(which) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_calls_between_the_marks_are_counted_and_each_once() {
+        let text = "\
+7 read(0, \"\", 1) = 0
+7 close(-1001) = -1 EBADF (Bad file descriptor)
+7 futex(0x1, FUTEX_WAIT) = 0
+8 epoll_wait(3,  <unfinished ...>
+7 write(1, \"(\", 1) = 1
+8 <... epoll_wait resumed>[{}]) = 1
+9 futex(0x1, FUTEX_WAKE) = 1
+7 close(-1002) = -1 EBADF (Bad file descriptor)
+7 write(1, \"\", 1) = 1
+";
+        let mut calls = BTreeMap::new();
+        add(&mut calls, text).expect("both marks");
+        let seen: Vec<(&str, u64)> = calls.iter().map(|(name, n)| (&**name, *n)).collect();
+        assert_eq!(seen, [("epoll_wait", 1), ("futex", 2), ("write", 1)]);
+        assert!(add(&mut calls, "7 close(-1001) = -1").is_err());
+    }
+}
