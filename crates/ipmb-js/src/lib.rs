@@ -1,0 +1,33 @@
+//! The native part of the npm package `ipmb-js`.
+//!
+//! The JavaScript part (`lib/`) has the public classes, promises and timers. This part has what needs the bus: endpoints
+//! whose calls never block, labels, regions and objects, and a watch on descriptors in Node's own event loop.
+//!
+//! | file | job |
+//! |---|---|
+//! | `join.rs` | joining, and its options |
+//! | `sender.rs`, `lines.rs`, `outbound.rs` | sending at once, what waits for space, and the payload |
+//! | `receiver.rs` | taking what is there |
+//! | `poller.rs`, `uv.rs` | waiting for descriptors in the event loop |
+//! | `label_op.rs`, `object.rs`, `region.rs`, `registry.rs` | the classes of the same names |
+//! | `hot.rs` | the two calls per message |
+//! | `ends.rs` | dropping endpoints without blocking the event loop |
+//! | `fail.rs` | errors with a `code` |
+
+// Under `cfg(test)` napi registers nothing, so nothing has a user. There are no tests in here: Node runs them.
+#![cfg_attr(test, allow(dead_code))]
+
+mod ends;
+mod fail;
+mod hot;
+mod join;
+mod label_op;
+mod lines;
+mod object;
+mod outbound;
+mod poller;
+mod receiver;
+mod region;
+mod registry;
+mod sender;
+mod uv;

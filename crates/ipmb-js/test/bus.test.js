@@ -1,0 +1,257 @@
+'use strict';
+// Messages between endpoints: of one process, of two Node processes, and with a Rust process.
+
+const { test } = require('node:test');
+const assert = require('node:assert');
+const fs = require('node:fs');
+const { ipmb, busName, SOON, options, join, to, bytes, startRust, startNode, answer, end } = require('./common.js');
+
+const code = (expected) => (error) => {
+  assert.strictEqual(error.code, expected, error.stack);
+  return true;
+};
+
+test('a message reaches whom its selector names, and nobody else', async () => {
+  const bus = busName('route');
+  const [a, b] = [join(bus, ['a', 'x']), join(bus, ['b', 'x'])];
+  const both = new ipmb.LabelOp('x');
+  const notA = new ipmb.LabelOp('a');
+  notA.not();
+  notA.and(both);
+  a.sender.send(to('b'), bytes('to b', 7), []);
+  a.sender.send({ labelOp: notA, mode: ipmb.SelectorMode.Multicast, ttl: 0 }, bytes('not to a'), []);
+  a.sender.send({ labelOp: both, mode: ipmb.SelectorMode.Multicast, ttl: 0 }, bytes('to both'), []);
+  a.sender.send(to('nobody'), bytes('lost'), []);
+  assert.deepStrictEqual((await b.receiver.recv(SOON)).bytesMessage, bytes('to b', 7));
+  assert.deepStrictEqual((await b.receiver.recv(SOON)).bytesMessage, bytes('not to a'));
+  assert.deepStrictEqual((await b.receiver.recv(SOON)).bytesMessage, bytes('to both'));
+  assert.deepStrictEqual((await a.receiver.recv(SOON)).bytesMessage, bytes('to both'));
+  assert.strictEqual(a.receiver.tryRecv(), null);
+  assert.strictEqual(b.receiver.tryRecv(), null);
+  for (const { sender, receiver } of [a, b]) sender.close(), receiver.close();
+});
+
+test('data of every size arrives unchanged', async () => {
+  const { sender, receiver } = join(busName('sizes'), 'me');
+  const other = join(busName('sizes'), 'me');
+  other.sender.close(), other.receiver.close();
+  for (const size of [0, 1, 15, 4095, 4096, 4097, 65_535, 65_536, 1 << 20, 5_000_001]) {
+    const data = Buffer.alloc(size, 'ipmb' + size);
+    sender.send(to('me'), { format: 65_535, data }, []);
+    const { bytesMessage } = await receiver.recv(SOON);
+    assert.strictEqual(bytesMessage.format, 65_535);
+    assert.ok(bytesMessage.data.equals(data), `${size} bytes`);
+  }
+  // What was received stays as it is when more is received.
+  const kept = [];
+  for (let n = 0; n < 5000; n++) {
+    sender.send(to('me'), bytes(String(n)), []);
+    kept.push((await receiver.recv(SOON)).bytesMessage.data);
+  }
+  kept.forEach((data, n) => assert.strictEqual(data.toString(), String(n)));
+  sender.close(), receiver.close();
+});
+
+test('errors have the code of what went wrong', async () => {
+  const bus = busName('codes');
+  const { sender, receiver } = join(bus, 'a', { maxPayload: 1000 });
+  assert.throws(() => ipmb.join({ ...options(bus, 'b'), token: 'wrong' }, SOON), code('IPMB_TOKEN_MISMATCH'));
+  await assert.rejects(ipmb.joinAsync({ ...options(bus, 'b'), token: 'wrong' }, SOON), code('IPMB_TOKEN_MISMATCH'));
+  assert.throws(() => ipmb.join(options('', 'b'), SOON), code('IPMB_INVALID_IDENTIFIER'));
+  assert.throws(() => ipmb.join(options('x', 'b', { linkCapacity: 1 }), SOON), code('IPMB_INVALID_OPTION'));
+  assert.throws(() => ipmb.join(options(busName('none'), 'b', { controllerAffinity: false }), 20), code('IPMB_TIMEOUT'));
+  assert.throws(() => ipmb.join(options(bus, 'b'), -1), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send(to('a'), bytes(Buffer.alloc(1001)), []), code('IPMB_TOO_LARGE'));
+  assert.throws(() => sender.send(to('a'), { format: 65_536, data: Buffer.alloc(0) }, []), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send(to('a'), { format: 0, data: 'text' }, []), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send({ labelOp: 'a', mode: 0, ttl: 0 }, bytes(''), []), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send({ ...to('a'), mode: 2 }, bytes(''), []), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send(to('x'.repeat(257)), bytes(''), []), code('IPMB_LIMIT'));
+  assert.throws(() => sender.send(to('a'), bytes(''), [], { objects: new Array(254).fill(0) }), code('IPMB_TOO_MANY_ATTACHMENTS'));
+  assert.throws(() => sender.send(to('a'), bytes(''), [], { objects: [-1] }), code('IPMB_INVALID_ARGUMENT'));
+  assert.throws(() => sender.send(to('a'), bytes(''), [], { objects: [1 << 20] }), code('IPMB_IO'));
+  await assert.rejects(sender.sendAsync(to('a'), bytes(Buffer.alloc(1001)), []), code('IPMB_TOO_LARGE'));
+  await assert.rejects(receiver.recv(0), code('IPMB_TIMEOUT'));
+  await assert.rejects(receiver.recv(5), code('IPMB_TIMEOUT'));
+  await assert.rejects(receiver.recv(-5), code('IPMB_INVALID_ARGUMENT'));
+  sender.close(), receiver.close();
+  assert.throws(() => sender.send(to('a'), bytes(''), []), code('IPMB_CLOSED'));
+  await assert.rejects(receiver.recv(), code('IPMB_CLOSED'));
+  sender.close(), receiver.close();
+});
+
+test('a receive ends by its timeout, its signal or close, and takes no message with it', async () => {
+  const { sender, receiver } = join(busName('end'), 'me');
+  const control = new AbortController();
+  const [timed, aborted, served] = [receiver.recv(10), receiver.recv(null, { signal: control.signal }), receiver.recv()];
+  await assert.rejects(timed, code('IPMB_TIMEOUT'));
+  control.abort();
+  await assert.rejects(aborted, { name: 'AbortError' });
+  sender.send(to('me'), bytes('for the one that waits'), []);
+  assert.strictEqual((await served).bytesMessage.data.toString(), 'for the one that waits');
+  await assert.rejects(receiver.recv(null, { signal: AbortSignal.abort(new Error('before')) }), /before/);
+  const waits = receiver.recv();
+  const loop = (async () => {
+    for await (const _ of receiver) assert.fail('nothing was sent');
+    return 'ended';
+  })();
+  receiver.close();
+  await assert.rejects(waits, code('IPMB_CLOSED'));
+  assert.strictEqual(await loop, 'ended');
+  sender.close();
+});
+
+test('messages that are there do not keep timers from firing', async () => {
+  const { sender, receiver } = join(busName('turns'), 'me');
+  let fired = false;
+  setTimeout(() => (fired = true), 0);
+  let count = 0;
+  for (; !fired && count < 1e6; count++) {
+    await sender.sendAsync(to('me'), bytes('x'), []);
+    await receiver.recv();
+  }
+  assert.ok(fired, 'a million messages passed and the timer has not fired');
+  sender.close(), receiver.close();
+});
+
+test('a Rust process gets and gives data, objects and regions', async () => {
+  const bus = busName('rust');
+  const { sender, receiver } = join(bus, 'node');
+  const peer = await startRust(bus, 'echo');
+  const file = fs.mkdtempSync('/tmp/ipmb-js-') + '/file';
+  fs.writeFileSync(file, 'through a descriptor');
+  const fd = fs.openSync(file, 'r');
+  const frozen = new ipmb.MemoryRegion(3);
+  frozen.write(Buffer.from('ice'));
+  frozen.freeze();
+  const buffer = Buffer.from([41, 1, 2, 3]);
+  sender.send(to('echo'), bytes('hello', 4), [buffer, Buffer.alloc(0)], { objects: [fd, ipmb.Object.fromFd(fd)], memoryRegions: [frozen] });
+  const { bytesMessage, objects, memoryRegions } = await receiver.recv(SOON);
+  assert.deepStrictEqual(bytesMessage, bytes('hello', 5));
+  assert.strictEqual(objects.length, 2);
+  for (const object of objects) {
+    const text = Buffer.alloc(20);
+    assert.notStrictEqual(object.value(), fd);
+    assert.strictEqual(fs.readSync(object.value(), text, 0, 20, 0), 20);
+    assert.strictEqual(text.toString(), 'through a descriptor');
+    object.close();
+    assert.throws(() => object.value(), code('IPMB_CLOSED'));
+  }
+  fs.closeSync(fd);
+  assert.deepStrictEqual(memoryRegions.map((region) => region.size), [4, 0, 3]);
+  assert.deepStrictEqual(memoryRegions[0].map(0, -1), Buffer.from([42, 1, 2, 3]));
+  assert.deepStrictEqual(buffer, Buffer.from([41, 1, 2, 3]), 'the buffer was copied');
+  assert.ok(memoryRegions[2].frozen);
+  assert.strictEqual(memoryRegions[2].map(0, -1).toString(), 'ice');
+  // A view of a whole region travels as the region: the other side writes into it.
+  const view = new ipmb.MemoryRegion(8).mapShared();
+  view[0] = 7;
+  sender.send(to('echo'), bytes('view'), [view]);
+  const { memoryRegions: [region] } = await receiver.recv(SOON);
+  assert.strictEqual(view[0], 8);
+  region.mapShared()[1] = 9;
+  assert.strictEqual(view[1], 9);
+  sender.send(to('echo'), bytes('', 9), []);
+  assert.strictEqual(await end(peer), 0);
+  fs.rmSync(file);
+  sender.close(), receiver.close();
+});
+
+test('a full link queues what is sent, in order, and says when it is too much', async () => {
+  const bus = busName('queue');
+  const { sender, receiver } = join(bus, 'node', { outboundQueue: 4 << 20 });
+  const { child } = await startNode('receiver.js', bus, 'late');
+  const others = join(bus, 'other');
+  const data = Buffer.alloc(4096);
+  let count = 0;
+  const message = () => (data.writeUInt32LE(count), { format: 0, data });
+  await sender.sendAsync(to('peer'), message(), []);
+  count++;
+  while (sender.trySend(to('peer'), message(), [])) count++;
+  assert.strictEqual(sender.queued, 0);
+  const direct = count;
+  assert.throws(() => {
+    for (;;) {
+      sender.send(to('peer'), message(), []);
+      count++;
+    }
+  }, code('IPMB_FULL'));
+  assert.ok(sender.queued > (4 << 20) - 8192 && sender.queued <= 4 << 20, `${sender.queued} bytes are queued`);
+  assert.ok(count > direct);
+  assert.strictEqual(sender.trySend(to('peer'), message(), []), false, 'nothing passes what is queued');
+  // A stuck receiver holds up nobody else.
+  sender.send(to('other'), bytes('at once'), []);
+  assert.strictEqual((await others.receiver.recv(SOON)).bytesMessage.data.toString(), 'at once');
+  // sendAsync waits behind the queue; others go on meanwhile.
+  const behind = [];
+  for (let n = 0; n < 10; n++) {
+    behind.push(sender.sendAsync(to('peer'), message(), []));
+    count++;
+  }
+  let settled = false;
+  behind[0].then(() => (settled = true));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.strictEqual(settled, false);
+  child.send('go');
+  await Promise.all(behind);
+  await sender.sendAsync(to('peer'), { format: 9, data }, []);
+  assert.deepStrictEqual(await answer(child), { count, ordered: true });
+  assert.strictEqual(sender.queued, 0);
+  await end(child);
+  for (const half of [sender, receiver, others.sender, others.receiver]) half.close();
+});
+
+test('a multicast reaches at once who has room, and the others in order', async () => {
+  const bus = busName('multicast-queue');
+  const { sender, receiver } = join(bus, 'node');
+  const { child } = await startNode('receiver.js', bus, 'late');
+  const quick = join(bus, 'quick');
+  const everybody = new ipmb.LabelOp('peer');
+  everybody.or(new ipmb.LabelOp('quick'));
+  const all = { labelOp: everybody, mode: ipmb.SelectorMode.Multicast, ttl: 0 };
+  const data = Buffer.alloc(16 << 10);
+  const count = 200;
+  for (let n = 0; n < count; n++) {
+    data.writeUInt32LE(n);
+    sender.send(all, { format: 0, data }, []);
+    assert.strictEqual((await quick.receiver.recv(SOON)).bytesMessage.data.readUInt32LE(0), n);
+  }
+  assert.ok(sender.queued > 0);
+  sender.send(to('peer'), { format: 9, data }, []);
+  child.send('go');
+  assert.deepStrictEqual(await answer(child), { count, ordered: true });
+  assert.strictEqual(quick.receiver.tryRecv(), null);
+  await end(child);
+  for (const half of [sender, receiver, quick.sender, quick.receiver]) half.close();
+});
+
+test('what is queued for a receiver that dies is settled', async () => {
+  const bus = busName('dies');
+  const { sender, receiver } = join(bus, 'node');
+  const { child } = await startNode('receiver.js', bus, 'late');
+  const data = Buffer.alloc(4096);
+  await sender.sendAsync(to('peer'), { format: 0, data }, []);
+  while (sender.trySend(to('peer'), { format: 0, data }, []));
+  const waits = [sender.sendAsync(to('peer'), { format: 0, data }, []), sender.sendAsync(to('peer'), { format: 0, data }, [])];
+  child.kill('SIGKILL');
+  await Promise.all(waits);
+  assert.strictEqual(sender.queued, 0);
+  const closed = join(bus, 'closed');
+  assert.ok(closed.receiver.tryRecv() === null);
+  for (const half of [sender, receiver, closed.sender, closed.receiver]) half.close();
+});
+
+test('close rejects what is queued', async () => {
+  const bus = busName('close');
+  const { sender, receiver } = join(bus, 'node');
+  const { child } = await startNode('receiver.js', bus, 'late');
+  const data = Buffer.alloc(4096);
+  await sender.sendAsync(to('peer'), { format: 0, data }, []);
+  while (sender.trySend(to('peer'), { format: 0, data }, []));
+  const waits = sender.sendAsync(to('peer'), { format: 0, data }, []);
+  sender.close();
+  await assert.rejects(waits, code('IPMB_CLOSED'));
+  receiver.close();
+  child.kill();
+  await end(child);
+});

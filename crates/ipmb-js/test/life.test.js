@@ -1,0 +1,97 @@
+'use strict';
+// How endpoints end with their process, their worker and the collector: without a crash, a leak or a process that stays.
+
+const { test } = require('node:test');
+const assert = require('node:assert');
+const { fork } = require('node:child_process');
+const fs = require('node:fs');
+const path = require('node:path');
+const { Worker } = require('node:worker_threads');
+const { busName, join, to, bytes, SOON, answer, end } = require('./common.js');
+
+const life = path.join(__dirname, 'roles', 'life.js');
+const descriptors = () => fs.readdirSync('/proc/self/fd').length;
+const threads = () => fs.readdirSync('/proc/self/task').length;
+
+/** Waits until something is as it should be, and gives up after a while. */
+async function comesTrue(what, condition) {
+  const until = Date.now() + SOON;
+  while (!condition()) {
+    assert.ok(Date.now() < until, what());
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['unref', 0], ['closed', 0], ['exit', 3], ['throw', 1]]) {
+  test(`a process ends by itself after: ${how}`, async () => {
+    const bus = busName('ends');
+    const host = join(bus, 'host');
+    const deaf = join(bus, 'deaf');
+    const child = fork(life, [bus, how], { stdio: ['ignore', 'inherit', how === 'throw' ? 'ignore' : 'inherit', 'ipc'] });
+    child.channel.unref();
+    const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
+    assert.strictEqual(await end(child), code);
+    clearTimeout(timer);
+    for (const half of [host.sender, host.receiver, deaf.sender, deaf.receiver]) half.close();
+  });
+}
+
+test('a receive that waits keeps its process running until a signal ends it', async () => {
+  const bus = busName('stays');
+  const deaf = join(bus, 'deaf');
+  const child = fork(life, [bus, 'busy']);
+  assert.strictEqual(await answer(child), 'busy');
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  assert.strictEqual(child.exitCode, null);
+  child.kill('SIGTERM');
+  assert.strictEqual(await end(child), 'SIGTERM');
+  deaf.sender.close(), deaf.receiver.close();
+});
+
+test('workers that are terminated with receives and queues leave nothing behind', async () => {
+  const bus = busName('workers');
+  const host = join(bus, 'host');
+  // Elsewhere, since it keeps what was sent to it.
+  const deaf = fork(life, [bus, 'deaf']);
+  await answer(deaf);
+  const round = async () => {
+    const worker = new Worker(life, { workerData: [bus, 'worker'] });
+    await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+    await worker.terminate();
+  };
+  await round();
+  const [fds, tasks] = [descriptors(), threads()];
+  for (let n = 0; n < 10; n++) await round();
+  await comesTrue(() => `${descriptors()} descriptors, ${fds} before`, () => descriptors() <= fds + 4);
+  await comesTrue(() => `${threads()} threads, ${tasks} before`, () => threads() <= tasks + 1);
+  deaf.kill();
+  await end(deaf);
+  host.sender.close(), host.receiver.close();
+});
+
+test('workers exchange messages, and end by themselves', async () => {
+  const bus = busName('worker');
+  const { sender, receiver } = join(bus, 'main');
+  const source = `
+    const { join, to, bytes } = require(${JSON.stringify(path.join(__dirname, 'common.js'))});
+    const { sender, receiver } = join(${JSON.stringify(bus)}, 'worker');
+    (async () => {
+      sender.send(to('main'), bytes('ready'), []);
+      for (let n = 0; n < 1000; n++) sender.send(to('main'), (await receiver.recv()).bytesMessage, []);
+    })();`;
+  const worker = new Worker(source, { eval: true });
+  const ended = new Promise((resolve, reject) => worker.once('exit', resolve).once('error', reject));
+  await receiver.recv(SOON);
+  for (let n = 0; n < 1000; n++) sender.send(to('worker'), bytes(String(n)), []);
+  for (let n = 0; n < 1000; n++) assert.strictEqual((await receiver.recv(SOON)).bytesMessage.data.toString(), String(n));
+  assert.strictEqual(await ended, 0);
+  sender.close(), receiver.close();
+});
+
+test('forgotten endpoints, objects and regions are collected', async () => {
+  const child = fork(path.join(__dirname, 'roles', 'forgets.js'), [], { execArgv: ['--expose-gc'] });
+  const { before, after, threads } = await answer(child);
+  assert.ok(after <= before + 8, `${after} descriptors after, ${before} before`);
+  assert.ok(threads, 'the serving thread ended with the last endpoint');
+  assert.strictEqual(await end(child), 0);
+});
