@@ -485,7 +485,10 @@ fn a_bus_at_a_path_leaves_more_than_two_files_or_cannot_use_them_again() {
         peers.iter_mut().for_each(Peer::kill);
         // They die one after the other: the last may be killed just when it replaces the dead controller's socket.
         let left = files(&dir);
-        assert!(left == ["bus", "bus.lock"] || left == ["bus.lock"], "{left:?}");
+        assert!(
+            left == ["bus", "bus.lock"] || left == ["bus.lock"],
+            "{left:?}"
+        );
     }
     // The last one leaves.
     let mut peers: Vec<Peer> = (0..3).map(|_| Peer::start("peer", "path", path)).collect();

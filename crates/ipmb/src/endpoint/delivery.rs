@@ -8,6 +8,7 @@ use super::{
 use crate::{
     Selector, SelectorMode, SendError,
     link::outgoing::{Origin, Refusal},
+    message::Bound,
     sys,
 };
 use std::{
@@ -19,15 +20,39 @@ use std::{
 const ATTACHMENTS: usize = 253;
 
 /// Sends an encoded message. True: nobody matches, and it is to be parked.
+#[inline]
 pub(super) fn deliver(
     core: &Core,
     selector: &Selector,
     sending: &Sending<'_>,
     patience: Patience,
-    bound: &mut Option<Box<[u64]>>,
+    bound: &mut Bound,
+) -> Result<bool, SendError> {
+    // A route was made for an expression that was checked.
+    if selector.mode == SelectorMode::Unicast
+        && selector.ttl.is_zero()
+        && sending.is_plain()
+        && sending.len() <= core.options.max_payload
+        && core
+            .outbox()
+            .send_like_the_last(&selector.label_op, sending)
+    {
+        return Ok(false);
+    }
+    deliver_slowly(core, selector, sending, patience, bound)
+}
+
+/// The same in all other cases.
+#[inline(never)]
+fn deliver_slowly(
+    core: &Core,
+    selector: &Selector,
+    sending: &Sending<'_>,
+    patience: Patience,
+    bound: &mut Bound,
 ) -> Result<bool, SendError> {
     selector.label_op.check()?;
-    let len = sending.head.len() + sending.tail.len();
+    let len = sending.len();
     if len > core.options.max_payload {
         return Err(SendError::TooLarge {
             size: len,
@@ -40,18 +65,7 @@ pub(super) fn deliver(
         }
     }
     match selector.mode {
-        SelectorMode::Unicast => {
-            let plain =
-                selector.ttl.is_zero() && sending.objects.is_empty() && sending.regions.is_empty();
-            if plain
-                && core
-                    .outbox()
-                    .send_like_the_last(&selector.label_op, sending)
-            {
-                return Ok(false);
-            }
-            unicast(core, selector, sending, patience)
-        }
+        SelectorMode::Unicast => unicast(core, selector, sending, patience),
         SelectorMode::Multicast => multicast(core, selector, sending, patience, bound),
     }
 }
@@ -113,7 +127,7 @@ fn multicast(
     selector: &Selector,
     sending: &Sending<'_>,
     patience: Patience,
-    bound: &mut Option<Box<[u64]>>,
+    bound: &mut Bound,
 ) -> Result<bool, SendError> {
     let mut waited = Waited::default();
     let mut left: Vec<u64> = loop {
@@ -123,20 +137,20 @@ fn multicast(
             settle(core, patience)?;
             continue;
         }
-        break match bound {
-            Some(bound) => bound.to_vec(),
-            None => {
-                let route = outbox.route(&selector.label_op, SelectorMode::Multicast);
-                route.targets.to_vec()
-            }
-        };
-    };
-    if left.is_empty() {
-        if selector.ttl.is_zero() {
-            core.outbox().stats.dropped += 1;
+        if let Some(bound) = bound {
+            break bound.to_vec();
         }
-        return Ok(!selector.ttl.is_zero() && bound.is_none());
-    }
+        let route = outbox.route(&selector.label_op, SelectorMode::Multicast);
+        if route.targets.is_empty() {
+            outbox.stats.dropped += u64::from(selector.ttl.is_zero());
+            return Ok(!selector.ttl.is_zero());
+        }
+        let unreached = outbox.send_to_all_like_the_last(sending);
+        if unreached.is_empty() {
+            return Ok(false);
+        }
+        break unreached;
+    };
     loop {
         // Everybody who has space first.
         let mut blocked = None;
@@ -177,7 +191,7 @@ fn multicast(
             }
         };
         if let Err(error) = result {
-            *bound = (!crate::fault::on(18)).then(|| left.into());
+            *bound = (!crate::fault::on(18)).then(|| Box::new(left));
             return Err(error);
         }
     }
@@ -200,12 +214,12 @@ fn attempt<'c>(
     if let Some(attempt) = outbox.must_queue(core, target) {
         return (outbox, Err(attempt));
     }
-    let len = sending.head.len() + sending.tail.len();
+    let len = sending.len();
     let Some(link) = outbox.link(target) else {
         return first_contact(core, outbox, target, sending, origin, deadline);
     };
     if link.out.fits_inline(len) {
-        let result = if sending.objects.is_empty() && sending.regions.is_empty() {
+        let result = if sending.is_plain() {
             let written = link.out.write(&sending.parcel(&[]), origin, deadline);
             outbox.count(written, len)
         } else {

@@ -1,12 +1,8 @@
 //! The receiving half.
 
-use super::{
-    Endpoint,
-    inbox::{Attached, Patience},
-};
+use super::{Endpoint, inbox::Patience};
 use crate::{
-    LabelOp, Message, MessageBox, RecvError, Selector, Stats, control::membership::Phase,
-    sys::BorrowedHandle,
+    Message, MessageBox, RecvError, Stats, control::membership::Phase, sys::BorrowedHandle,
 };
 use std::{
     fmt,
@@ -81,15 +77,7 @@ impl<R: MessageBox> EndpointReceiver<R> {
         if core.forked() {
             return Err(RecvError::Forked);
         }
-        let mut attached = Attached::default();
-        let payload = core.inbox.recv(patience, &mut attached)?;
-        Ok(Message {
-            selector: Selector::unicast(LabelOp::True),
-            bound: None,
-            payload,
-            objects: attached.objects,
-            memory_regions: attached.regions,
-        })
+        core.inbox.recv(patience)
     }
 }
 

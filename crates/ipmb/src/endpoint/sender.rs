@@ -106,8 +106,7 @@ impl<T: MessageBox> EndpointSender<T> {
     ///
     /// # Errors
     /// See [`SendError`].
-    pub fn send(&self, message: Message<T>) -> Result<(), SendError> {
-        let mut message = message;
+    pub fn send(&self, mut message: Message<T>) -> Result<(), SendError> {
         self.send_now(&mut message, Patience::Until(None), None)
     }
 

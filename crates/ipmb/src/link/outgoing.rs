@@ -270,7 +270,7 @@ impl Outgoing {
         uuid: &[u8; 16],
         head: &[u8],
         tail: &[u8],
-        origin: &Arc<Origin>,
+        origin: Option<&Arc<Origin>>,
     ) -> bool {
         let len = head.len() + tail.len();
         let size = ((WORD + len + 7) & !7) as u64;
@@ -284,7 +284,7 @@ impl Outgoing {
             || size > (self.capacity - offset) as u64
             || self.offer.is_some()
             || self.broken.is_some()
-            || !last.covers(uuid, Some(origin), None)
+            || !last.covers(uuid, origin, None)
         {
             return false;
         }

@@ -22,11 +22,16 @@ thread_local! {
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The error for a failed allocation.
-#[cold]
-pub(super) fn out_of_memory() -> Error {
-    let error = io::Error::from(io::ErrorKind::OutOfMemory);
-    Error::Exhausted(Resource::Memory, Arc::new(error))
+/// A failed allocation. Of no size, since every step of encoding returns it; the full error is made at the end.
+#[derive(Debug)]
+pub(super) struct NoMemory;
+
+impl From<NoMemory> for Error {
+    #[cold]
+    fn from(_: NoMemory) -> Self {
+        let error = io::Error::from(io::ErrorKind::OutOfMemory);
+        Self::Exhausted(Resource::Memory, Arc::new(error))
+    }
 }
 
 /// Takes a payload's bytes on their way out: a head that it owns and a tail that is borrowed.
@@ -74,7 +79,7 @@ impl<'a> Encoder<'a> {
         if self.tail.is_some() {
             return Err(behind_the_tail());
         }
-        self.append(bytes)
+        Ok(self.append(bytes)?)
     }
 
     /// Sets the last bytes, which are borrowed until the message is sent and not copied before.
@@ -131,7 +136,7 @@ impl<'a> Encoder<'a> {
     }
 
     #[inline]
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), NoMemory> {
         let room = self.room(bytes.len())?;
         // SAFETY: there is room for the bytes, and they cannot be our own: we are borrowed mutably.
         unsafe {
@@ -142,7 +147,7 @@ impl<'a> Encoder<'a> {
     }
 
     #[inline]
-    pub(super) fn append_byte(&mut self, byte: u8) -> Result<(), Error> {
+    pub(super) fn append_byte(&mut self, byte: u8) -> Result<(), NoMemory> {
         let room = self.room(1)?;
         // SAFETY: there is room for it.
         unsafe {
@@ -153,8 +158,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends an integer with 7 bits in each byte, the lowest first; the high bit says that more follow.
-    #[inline]
-    pub(super) fn append_varint(&mut self, value: u64) -> Result<(), Error> {
+    #[inline(always)]
+    pub(super) fn append_varint(&mut self, value: u64) -> Result<(), NoMemory> {
         let room = self.room(varint::MAX)?;
         // SAFETY: there is room for all ten bytes, of which `len` count.
         unsafe {
@@ -172,7 +177,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// As [`append_varint`](Self::append_varint).
-    pub(super) fn append_varint_u128(&mut self, mut value: u128) -> Result<(), Error> {
+    pub(super) fn append_varint_u128(&mut self, mut value: u128) -> Result<(), NoMemory> {
         while value >= 0x80 {
             self.append_byte(value as u8 | 0x80)?;
             value >>= 7;
@@ -181,8 +186,8 @@ impl<'a> Encoder<'a> {
     }
 
     /// Where the next `more` bytes go.
-    #[inline]
-    fn room(&mut self, more: usize) -> Result<*mut u8, Error> {
+    #[inline(always)]
+    fn room(&mut self, more: usize) -> Result<*mut u8, NoMemory> {
         if self.capacity - self.len < more {
             self.grow(more)?;
         }
@@ -205,18 +210,18 @@ impl<'a> Encoder<'a> {
     /// Makes room on the heap for `more` bytes, and moves there what is inline.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, more: usize) -> Result<(), Error> {
+    fn grow(&mut self, more: usize) -> Result<(), NoMemory> {
         if self.capacity == INLINE {
             let mut spare = SPARE.try_with(Cell::take).unwrap_or_default();
             spare
                 .try_reserve(self.len.saturating_add(more).max(4 * INLINE))
-                .map_err(|_| out_of_memory())?;
+                .map_err(|_| NoMemory)?;
             spare.extend_from_slice(self.head());
             self.heap.0 = spare;
         } else {
             // SAFETY: the first `len` bytes are initialised, and `len` is within the capacity.
             unsafe { self.heap.0.set_len(self.len) };
-            self.heap.0.try_reserve(more).map_err(|_| out_of_memory())?;
+            self.heap.0.try_reserve(more).map_err(|_| NoMemory)?;
         }
         self.capacity = self.heap.0.capacity();
         Ok(())

@@ -29,8 +29,8 @@ pub use object::Object;
 pub use payload::Payload;
 pub use uuid::TypeUuid;
 
-use crate::{MemoryRegion, Selector};
-use std::fmt;
+use crate::{LabelOp, MemoryRegion, Selector, SelectorMode};
+use std::{fmt, time::Duration};
 
 /// A typed payload with attachments, and who gets it.
 ///
@@ -46,7 +46,7 @@ use std::fmt;
 pub struct Message<T> {
     pub(crate) selector: Selector,
     /// Ids of the endpoints that a handed-back multicast has not reached yet. `None`: whoever the selector matches.
-    pub(crate) bound: Option<Box<[u64]>>,
+    pub(crate) bound: Bound,
     /// The payload.
     pub payload: T,
     /// Kernel handles that the receiver gets its own copies of.
@@ -54,6 +54,13 @@ pub struct Message<T> {
     /// Shared memory, travelling without a copy of its contents.
     pub memory_regions: Vec<MemoryRegion>,
 }
+
+/// The selector of a message that came.
+const EVERYBODY: Selector = Selector {
+    label_op: LabelOp::True,
+    mode: SelectorMode::Unicast,
+    ttl: Duration::ZERO,
+};
 
 impl<T> Message<T> {
     /// A message without attachments. Push those to [`objects`](Self::objects) and
@@ -68,6 +75,18 @@ impl<T> Message<T> {
         }
     }
 
+    /// One that came. Its selector matches everybody, so that it can be sent on.
+    #[inline]
+    pub(crate) fn received(payload: T, attached: Attached) -> Self {
+        Self {
+            selector: const { EVERYBODY },
+            bound: None,
+            payload,
+            objects: attached.objects,
+            memory_regions: attached.regions,
+        }
+    }
+
     /// Who gets it. It does not travel: of a received message it is one that matches everybody.
     pub fn selector(&self) -> &Selector {
         &self.selector
@@ -79,8 +98,18 @@ impl<T> Message<T> {
     /// Sending the message again goes to those of them that are still members, and to nobody else. Empty for a
     /// message that was not handed back.
     pub fn unreached(&self) -> &[u64] {
-        self.bound.as_deref().unwrap_or_default()
+        self.bound.as_deref().map_or(&[], Vec::as_slice)
     }
+}
+
+/// Ids of endpoints. Rare, and therefore one pointer: messages are moved about, and up to 128 bytes without a call.
+pub(crate) type Bound = Option<Box<Vec<u64>>>;
+
+/// What came with a payload.
+#[derive(Default)]
+pub(crate) struct Attached {
+    pub objects: Vec<Object>,
+    pub regions: Vec<MemoryRegion>,
 }
 
 /// Shows the payload's type but not its value, so that no bound on `T` is needed and no log fills with bulk data.
@@ -96,5 +125,16 @@ impl<T> fmt::Debug for Message<T> {
             debug.field("unreached", &self.unreached());
         }
         debug.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_has_grown_so_that_moving_it_takes_a_call() {
+        #[cfg(target_pointer_width = "64")]
+        assert!(size_of::<Message<[u64; 2]>>() <= 128);
     }
 }

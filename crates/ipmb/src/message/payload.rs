@@ -4,7 +4,7 @@
 //! The second kind is only ever read by [`copy_from_shared`], and each byte once: whatever is decided about it is
 //! decided about the copy. A liar who changes bytes later changes nothing.
 
-use super::encoder::{KEEP, out_of_memory};
+use super::encoder::{KEEP, NoMemory};
 use crate::{DecodeError, Error, sync::copy_from_shared};
 use std::{fmt, marker::PhantomData, mem::MaybeUninit, ptr::NonNull, slice};
 
@@ -25,16 +25,11 @@ const INLINE: usize = 256;
 /// assert_eq!(payload.read_into_vec(1)?, [2, 3]);
 /// # Ok::<(), ipmb::Error>(())
 /// ```
-pub struct Payload<'p> {
-    source: Source<'p>,
-    inline: [MaybeUninit<u8>; INLINE],
-}
+pub struct Payload<'p>(Source<'p>);
 
 enum Source<'p> {
     Private(&'p [u8]),
     Shared(Shared<'p>),
-    /// This many bytes at the start of `inline`.
-    Inline(usize),
     /// All of the scratch buffer.
     Scratch(Scratch<'p>),
 }
@@ -50,42 +45,45 @@ impl<'p> Payload<'p> {
     /// The payload in `bytes`, which nobody else writes to. For tests of a [`MessageBox`](crate::MessageBox).
     #[inline]
     pub fn new(bytes: &'p [u8]) -> Self {
-        Self {
-            source: Source::Private(bytes),
-            inline: [const { MaybeUninit::uninit() }; INLINE],
-        }
+        Self(Source::Private(bytes))
     }
 
-    /// The payload in memory that a peer can write to. `scratch` is where it is copied to if it must be looked at in
-    /// whole and is not small; its contents do not matter, and it is kept up to 1 MiB.
+    /// Calls `f` with the payload in memory that a peer can write to. A small one is copied to the stack beforehand. `scratch`
+    /// is where a larger one is copied to if it must be looked at in whole; its contents do not matter, and it is kept
+    /// up to 1 MiB.
     ///
     /// # Safety
-    /// `ptr` must be readable for `len` bytes during `'p`, whatever a peer does.
+    /// `ptr` must be readable for `len` bytes until this returns, whatever a peer does.
     #[inline]
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub(crate) unsafe fn from_shared(
+    pub(crate) unsafe fn with_shared<T>(
         ptr: NonNull<u8>,
         len: usize,
-        scratch: &'p mut Vec<u8>,
-    ) -> Self {
-        Self {
-            source: Source::Shared(Shared {
-                ptr,
-                len,
-                scratch: Scratch(Some(scratch)),
-                lives: PhantomData,
-            }),
-            inline: [const { MaybeUninit::uninit() }; INLINE],
+        scratch: &mut Vec<u8>,
+        f: impl FnOnce(&mut Payload<'_>) -> T,
+    ) -> T {
+        if len <= INLINE {
+            let mut copy = [const { MaybeUninit::<u8>::uninit() }; INLINE];
+            // SAFETY: the caller's promise; the copy has room, and its first `len` bytes are initialised by it.
+            let bytes = unsafe {
+                copy_from_shared(ptr, copy.as_mut_ptr().cast(), len);
+                slice::from_raw_parts(copy.as_ptr().cast(), len)
+            };
+            return f(&mut Payload::new(bytes));
         }
+        f(&mut Payload(Source::Shared(Shared {
+            ptr,
+            len,
+            scratch: Scratch(Some(scratch)),
+            lives: PhantomData,
+        })))
     }
 
     /// Size in bytes.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.source {
+        match &self.0 {
             Source::Private(bytes) => bytes.len(),
             Source::Shared(shared) => shared.len,
-            Source::Inline(len) => *len,
             Source::Scratch(scratch) => scratch.get().len(),
         }
     }
@@ -102,23 +100,11 @@ impl<'p> Payload<'p> {
     /// [`Error::Exhausted`] without memory.
     #[inline]
     pub fn bytes(&mut self) -> Result<&[u8], Error> {
-        if let Source::Shared(shared) = &mut self.source {
-            let len = shared.len;
-            self.source = if len <= INLINE {
-                let dst = self.inline.as_mut_ptr().cast();
-                // SAFETY: `from_shared` was promised that the source is readable; `inline` has room for `INLINE`.
-                unsafe { copy_from_shared(shared.ptr, dst, len) };
-                Source::Inline(len)
-            } else {
-                Source::Scratch(shared.copy_to_scratch()?)
-            };
+        if let Source::Shared(shared) = &mut self.0 {
+            self.0 = Source::Scratch(shared.copy_to_scratch()?);
         }
-        Ok(match &self.source {
+        Ok(match &self.0 {
             Source::Private(bytes) => bytes,
-            // SAFETY: the first `len` bytes were initialised when the source became `Inline`.
-            Source::Inline(len) => unsafe {
-                slice::from_raw_parts(self.inline.as_ptr().cast(), *len)
-            },
             Source::Scratch(scratch) => scratch.get(),
             Source::Shared(_) => &[],
         })
@@ -146,7 +132,7 @@ impl<'p> Payload<'p> {
     pub fn read_into_vec(&mut self, from: usize) -> Result<Vec<u8>, Error> {
         let left = self.left(from)?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(left).map_err(|_| out_of_memory())?;
+        bytes.try_reserve_exact(left).map_err(|_| NoMemory)?;
         // SAFETY: the vector has that capacity; `copy` initialises all of it before it counts as its length.
         unsafe {
             self.copy(from, bytes.as_mut_ptr(), left);
@@ -162,9 +148,8 @@ impl<'p> Payload<'p> {
     /// # Safety
     /// There must be `len` bytes behind `from`, and `dst` must be private memory that is writable for `len` bytes.
     unsafe fn copy(&self, from: usize, dst: *mut u8, len: usize) {
-        let start = match &self.source {
+        let start = match &self.0 {
             Source::Private(bytes) => NonNull::from(*bytes).cast(),
-            Source::Inline(_) => NonNull::from(&self.inline).cast(),
             Source::Scratch(scratch) => NonNull::from(scratch.get()).cast(),
             Source::Shared(shared) => shared.ptr,
         };
@@ -193,7 +178,7 @@ impl<'p> Shared<'p> {
             buffer.clear();
             if buffer.try_reserve_exact(self.len).is_err() {
                 self.scratch.0 = scratch.0.take();
-                return Err(out_of_memory());
+                return Err(NoMemory.into());
             }
             // SAFETY: `from_shared` was promised that the source is readable; the buffer has room for `len` bytes, all
             // of which are initialised before they count as its length.
@@ -232,60 +217,62 @@ impl Drop for Scratch<'_> {
 mod tests {
     use super::*;
 
-    fn shared<'p>(memory: &'p mut [u8], scratch: &'p mut Vec<u8>) -> (*mut u8, Payload<'p>) {
+    fn with<T>(
+        memory: &mut [u8],
+        scratch: &mut Vec<u8>,
+        f: impl FnOnce(*mut u8, &mut Payload<'_>) -> T,
+    ) -> T {
         let ptr = NonNull::new(memory.as_mut_ptr()).unwrap();
         // SAFETY: the memory is borrowed for as long as the payload.
-        let payload = unsafe { Payload::from_shared(ptr, memory.len(), scratch) };
-        (ptr.as_ptr(), payload)
+        unsafe {
+            Payload::with_shared(ptr, memory.len(), scratch, |payload| {
+                f(ptr.as_ptr(), payload)
+            })
+        }
     }
 
     #[test]
     fn bytes_that_a_peer_changes_after_the_copy_change_nothing() {
         for length in [1, 255, 256, 257, 70_000] {
-            let mut memory = vec![1; length];
-            let mut scratch = vec![8; 10];
-            let (ptr, mut payload) = shared(&mut memory, &mut scratch);
-            assert_eq!(payload.bytes().unwrap(), vec![1; length]);
-            // SAFETY: the memory is still there; this is what the peer would do.
-            unsafe { ptr.write_bytes(2, length) };
-            assert_eq!(payload.bytes().unwrap(), vec![1; length]);
-            assert_eq!(payload.read_into_vec(0).unwrap(), vec![1; length]);
-            assert_eq!(payload.len(), length);
+            let (mut memory, mut scratch) = (vec![1; length], vec![8; 10]);
+            with(&mut memory, &mut scratch, |ptr, payload| {
+                assert_eq!(payload.bytes().unwrap(), vec![1; length]);
+                // SAFETY: the memory is still there; this is what the peer would do.
+                unsafe { ptr.write_bytes(2, length) };
+                assert_eq!(payload.bytes().unwrap(), vec![1; length]);
+                assert_eq!(payload.read_into_vec(0).unwrap(), vec![1; length]);
+                assert_eq!(payload.len(), length);
+            });
         }
     }
 
     #[test]
     fn offsets_behind_the_end_are_errors() {
-        let mut memory = *b"abc";
-        let mut scratch = Vec::new();
-        let (_, mut payload) = shared(&mut memory, &mut scratch);
-        let mut buffer = [0; 2];
-        payload.read(1, &mut buffer).unwrap();
-        assert_eq!(buffer, *b"bc");
-        assert!(matches!(
-            payload.read(2, &mut buffer),
-            Err(Error::Decode(_))
-        ));
-        assert!(matches!(
-            payload.read(usize::MAX, &mut buffer),
-            Err(Error::Decode(_))
-        ));
-        assert_eq!(payload.read_into_vec(3).unwrap(), b"");
-        assert!(matches!(payload.read_into_vec(4), Err(Error::Decode(_))));
+        for length in [3, 300] {
+            let (mut memory, mut scratch) = (vec![7; length], Vec::new());
+            with(&mut memory, &mut scratch, |_, payload| {
+                let mut buffer = [0; 2];
+                payload.read(length - 2, &mut buffer).unwrap();
+                assert_eq!(buffer, [7; 2]);
+                for from in [length - 1, usize::MAX] {
+                    let read = payload.read(from, &mut buffer);
+                    assert!(matches!(read, Err(Error::Decode(_))));
+                }
+                assert_eq!(payload.read_into_vec(length).unwrap(), b"");
+                let behind = payload.read_into_vec(length + 1);
+                assert!(matches!(behind, Err(Error::Decode(_))));
+            });
+        }
     }
 
     #[test]
     fn a_huge_payload_does_not_keep_its_memory() {
         let mut scratch = Vec::new();
-        let mut memory = vec![1; 2 * KEEP];
-        let (_, mut payload) = shared(&mut memory, &mut scratch);
-        assert_eq!(payload.bytes().unwrap().len(), 2 * KEEP);
-        drop(payload);
-        assert!(scratch.capacity() <= KEEP);
-        let mut memory = vec![1; 1000];
-        let (_, mut payload) = shared(&mut memory, &mut scratch);
-        assert_eq!(payload.bytes().unwrap().len(), 1000);
-        drop(payload);
-        assert!(scratch.capacity() >= 1000);
+        for (length, kept) in [(2 * KEEP, 0..=KEEP), (1000, 1000..=KEEP)] {
+            with(&mut vec![1; length], &mut scratch, |_, payload| {
+                assert_eq!(payload.bytes().unwrap().len(), length);
+            });
+            assert!(kept.contains(&scratch.capacity()));
+        }
     }
 }

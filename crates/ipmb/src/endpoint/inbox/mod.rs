@@ -17,8 +17,9 @@ mod sleep;
 mod unpack;
 
 use crate::{
-    Error, MessageBox, Options, RecvError, Stats,
+    Error, Message, MessageBox, Options, RecvError, Stats,
     link::incoming::{Incoming, Record, Trouble},
+    message::Attached,
     sync::{AtomicBool, Ordering},
     sys::{AsHandle, BorrowedHandle, Event, Interest, Ringer, WaitSet},
 };
@@ -29,12 +30,13 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-pub(super) use unpack::Attached;
-use unpack::{unpack, unpack_local};
+use unpack::{decode, unpack, unpack_local};
 
 const LOCAL: u64 = u64::MAX;
 /// After so many looks at the links that sleep a busy receiver asks the system for hang-ups: that costs a call.
 const LISTEN: u32 = 32;
+/// Looks at a link before the clock is read.
+const BRIEFLY: u32 = 64;
 /// Messages taken from one link before the next one's turn, see [`Record::cost`].
 const TURN: usize = 64;
 /// Messages that a receive skips between two looks at the clock, or skips at all if it must not wait.
@@ -209,20 +211,78 @@ impl Inbox {
         self.remove(state, slot);
     }
 
-    /// Receives a message's payload; what came with it goes to `attached`.
+    /// Receives a message. The usual case stands here: a small one without handles, on the link whose turn it is. Its
+    /// payload is decoded to where the caller wants it: to move a message about costs as much as all the rest.
     #[inline]
-    pub(crate) fn recv<R: MessageBox>(
-        &self,
+    pub(crate) fn recv<R: MessageBox>(&self, patience: Patience) -> Result<Message<R>, RecvError> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let mut usual = self.usual(state);
+        if usual.is_none() && matches!(patience, Patience::For(_)) && self.watch_briefly(state) {
+            usual = self.usual(state);
+        }
+        if let Some((slot, record)) = usual
+            && let Some(Some(link)) = state.links.get_mut(slot)
+            && R::accepts(link.uuid())
+        {
+            // The end of the turn is not for here.
+            state.turn = state.turn.saturating_sub(record.cost()).max(1);
+            state.stats.received += 1;
+            state.stats.received_bytes += record.len as u64;
+            let payload = decode::<R>(link, &record, &mut state.scratch);
+            if state.waiting > 0 && !state.led {
+                self.followers.notify_one();
+            }
+            return match payload {
+                Ok(payload) => Ok(Message::received(payload, Attached::default())),
+                Err(error) => Err(error.into()),
+            };
+        }
+        self.recv_slowly(guard, patience)
+    }
+
+    /// The record at the head of the link whose turn it is, if nothing else is to be done first and it is a plain one.
+    #[inline]
+    fn usual(&self, state: &mut State) -> Option<(usize, Record)> {
+        if state.turn <= 1 || self.arrived.load(Ordering::Acquire) {
+            return None;
+        }
+        let slot = *state.active.front()?;
+        let record = state.links.get_mut(slot)?.as_mut()?.next_plain()?;
+        Some((slot, record))
+    }
+
+    /// Watches the link whose turn it is for the time of a round trip, if spinning has been worth while. True if there may be
+    /// something: the answer to what was just sent is taken without reading the clock or looking at anything else.
+    #[inline]
+    fn watch_briefly(&self, state: &State) -> bool {
+        if state.turn <= 1 || state.spin.is_zero() {
+            return false;
+        }
+        let Some(Some(link)) = state.active.front().and_then(|slot| state.links.get(*slot)) else {
+            return false;
+        };
+        for _ in 0..BRIEFLY {
+            if link.looks_ready() || self.arrived.load(Ordering::Relaxed) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    #[inline(never)]
+    fn recv_slowly<'s, R: MessageBox>(
+        &'s self,
+        mut state: MutexGuard<'s, State>,
         patience: Patience,
-        attached: &mut Attached,
-    ) -> Result<R, RecvError> {
-        let mut state = self.state();
+    ) -> Result<Message<R>, RecvError> {
         let mut deadline = None;
         let mut skipped = 0u32;
         loop {
             let result = match self.find(&mut state) {
-                Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record, attached),
-                Found::Local => unpack_local(&mut state, attached),
+                Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record),
+                Found::Local => unpack_local(&mut state),
                 Found::Shortage(e) => {
                     Some(Err(Error::io("taking what came with a message", e).into()))
                 }
@@ -262,16 +322,14 @@ impl Inbox {
         }
     }
 
-    #[inline]
     fn unpack<R: MessageBox>(
         &self,
         state: &mut State,
         slot: usize,
         record: Record,
-        attached: &mut Attached,
-    ) -> Option<Result<R, RecvError>> {
+    ) -> Option<Result<Message<R>, RecvError>> {
         let link = state.links.get_mut(slot)?.as_mut()?;
-        let result = unpack(link, record, &mut state.scratch, self.region_max, attached);
+        let result = unpack(link, record, &mut state.scratch, self.region_max);
         match &result {
             Some(_) => {
                 state.stats.received += 1;
@@ -282,24 +340,8 @@ impl Inbox {
         result
     }
 
-    /// Finds the next message. The usual case is a small one on the link whose turn it is.
-    #[inline]
+    /// Finds the next message.
     fn find(&self, state: &mut State) -> Found {
-        if state.turn > 1
-            && !self.arrived.load(Ordering::Acquire)
-            && let Some(&slot) = state.active.front()
-            && let Some(Some(link)) = state.links.get_mut(slot)
-            && let Some(record) = link.next_plain()
-        {
-            // The end of the turn is not for here.
-            state.turn = state.turn.saturating_sub(record.cost()).max(1);
-            return Found::Record(slot, record);
-        }
-        self.find_slowly(state)
-    }
-
-    #[inline(never)]
-    fn find_slowly(&self, state: &mut State) -> Found {
         if self.arrived.load(Ordering::Acquire) {
             self.take_arrivals(state);
         }
@@ -345,7 +387,10 @@ impl Inbox {
                         continue;
                     }
                     empty += 1;
-                    state.end_turn();
+                    // The turn of an only link goes on with its next message.
+                    if state.active.len() > 1 {
+                        state.end_turn();
+                    }
                 }
                 Err(Trouble::Exhausted(e)) => {
                     shortage = Some(e);

@@ -1,54 +1,64 @@
-//! From a record to a payload and what came with it.
+//! From a record to a message.
 
 use super::State;
 use crate::{
-    Error, MemoryRegion, MessageBox, Object, Payload, RecvError,
+    Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
     link::incoming::{Incoming, Record},
+    message::Attached,
+    sys::Handle,
 };
 
-/// What came with a payload. Apart from it, since most messages have nothing and are moved about without it.
-#[derive(Default)]
-pub(crate) struct Attached {
-    pub objects: Vec<Object>,
-    pub regions: Vec<MemoryRegion>,
-}
-
-/// Decodes a record and takes it off. `None` if its type is not taken.
-#[inline]
+/// Makes a message of a record and takes it off. `None` if its type is not taken.
 pub(super) fn unpack<R: MessageBox>(
     link: &mut Incoming,
     record: Record,
     scratch: &mut Vec<u8>,
     region_max: u64,
-    attached: &mut Attached,
-) -> Option<Result<R, RecvError>> {
+) -> Option<Result<Message<R>, RecvError>> {
     // Out of the link in any case: the next record brings its own.
     let handles = record.has_handles.then(|| link.take_handles());
-    let uuid = *link.uuid();
-    if !R::accepts(&uuid) {
+    if !R::accepts(link.uuid()) {
         if !crate::fault::on(9) {
             link.taken(&record);
         }
         return None;
     }
-    let decoded = {
-        let _taken = TakenOnDrop(link, &record);
-        // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off.
-        let mut payload = unsafe { Payload::from_shared(record.payload, record.len, scratch) };
-        R::decode(&uuid, &mut payload)
-    };
-    let decoded = match handles {
-        None => decoded,
-        Some(mut handles) => decoded.and_then(|payload| {
-            let regions = handles.split_off(usize::from(record.objects).min(handles.len()));
-            attached.objects = handles.into_iter().map(Object::from).collect();
-            let regions = regions.into_iter();
-            let regions = regions.map(|region| MemoryRegion::from_handle(region, region_max));
-            attached.regions = regions.collect::<Result<_, Error>>()?;
-            Ok(payload)
-        }),
-    };
-    Some(decoded.map_err(RecvError::from))
+    let message = decode::<R>(link, &record, scratch).and_then(|payload| {
+        let attached = match handles {
+            None => Attached::default(),
+            Some(handles) => attached(handles, usize::from(record.objects), region_max)?,
+        };
+        Ok(Message::received(payload, attached))
+    });
+    Some(message.map_err(RecvError::from))
+}
+
+/// Decodes a record's payload and takes it off.
+#[inline]
+pub(super) fn decode<R: MessageBox>(
+    link: &mut Incoming,
+    record: &Record,
+    scratch: &mut Vec<u8>,
+) -> Result<R, Error> {
+    let uuid = *link.uuid();
+    let _taken = TakenOnDrop(link, record);
+    // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off.
+    unsafe {
+        Payload::with_shared(record.payload, record.len, scratch, |payload| {
+            R::decode(&uuid, payload)
+        })
+    }
+}
+
+/// The handles of a message: first so many objects, then regions.
+fn attached(mut handles: Vec<Handle>, objects: usize, region_max: u64) -> Result<Attached, Error> {
+    let regions = handles.split_off(objects.min(handles.len()));
+    let regions = regions.into_iter();
+    let regions = regions.map(|region| MemoryRegion::from_handle(region, region_max));
+    Ok(Attached {
+        objects: handles.into_iter().map(Object::from).collect(),
+        regions: regions.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Takes a record off also when decoding it panics: it would be first in line for ever.
@@ -65,8 +75,7 @@ impl Drop for TakenOnDrop<'_> {
 #[cold]
 pub(super) fn unpack_local<R: MessageBox>(
     state: &mut State,
-    attached: &mut Attached,
-) -> Option<Result<R, RecvError>> {
+) -> Option<Result<Message<R>, RecvError>> {
     let local = state.local.pop_front()?;
     if !R::accepts(&local.uuid) {
         state.stats.skipped += 1;
@@ -74,8 +83,13 @@ pub(super) fn unpack_local<R: MessageBox>(
     }
     state.stats.received += 1;
     state.stats.received_bytes += local.payload.len() as u64;
+    let attached = Attached {
+        objects: local.objects,
+        regions: local.regions,
+    };
     let decoded = R::decode(&local.uuid, &mut Payload::new(&local.payload));
-    attached.objects = local.objects;
-    attached.regions = local.regions;
-    Some(decoded.map_err(RecvError::from))
+    Some(match decoded {
+        Ok(payload) => Ok(Message::received(payload, attached)),
+        Err(error) => Err(error.into()),
+    })
 }

@@ -1,6 +1,6 @@
 //! Who gets the messages of a selector.
 
-use super::{Outbox, Sending};
+use super::{Link, Outbox, Sending};
 use crate::{LabelOp, SelectorMode, control::directory::Reader, link::outgoing::Origin};
 use std::sync::Arc;
 
@@ -13,53 +13,94 @@ pub(crate) struct Route {
     mode: SelectorMode,
     pub(crate) origin: Arc<Origin>,
     pub(crate) targets: Arc<[u64]>,
-    /// Where the link to the only target was last found; [`NOWHERE`] at first.
-    slot: usize,
+    /// Where the link to each of them was last found; [`NOWHERE`] at first.
+    slots: Box<[usize]>,
 }
 
 /// No link is there.
 const NOWHERE: usize = usize::MAX;
 
 impl Outbox {
-    /// The usual case: a small unicast message without handles or ttl, for the same receivers as the one before, and
+    /// Whether nothing has happened since the last message, and nothing waits that a message could pass.
+    #[inline]
+    fn is_as_before(&self) -> bool {
+        let Some(reader) = &self.reader else {
+            return false;
+        };
+        reader.directory().look() == self.look
+            && self.look.valid
+            && !self.closed
+            && !self.holding
+            && self.waiting.is_empty()
+    }
+
+    /// The usual case: a small unicast message without handles or ttl, for the same receiver as the one before, and
     /// nothing has happened since. False if it is any other case, or there is no room: then nothing was sent.
     #[inline]
     pub(crate) fn send_like_the_last(&mut self, label_op: &LabelOp, message: &Sending<'_>) -> bool {
-        let (Some(reader), Some(route)) = (&self.reader, self.routes.first()) else {
-            return false;
-        };
-        if reader.directory().look() != self.look
-            || !self.look.valid
-            || self.closed
-            || !self.waiting.is_empty()
-            || route.mode != SelectorMode::Unicast
-            || route.origin.label_op != *label_op
-        {
+        if !self.is_as_before() {
             return false;
         }
-        let Some(Some(link)) = self.links.get_mut(route.slot) else {
+        let Self {
+            routes,
+            links,
+            stats,
+            ..
+        } = self;
+        let Some(route) = routes.first() else {
             return false;
         };
-        // Another link may have come into the place.
-        let sent = route.targets.first() == Some(&link.peer)
-            && link.usable()
-            && message.may.is_none_or(|may| may(link.peer))
-            && link
-                .out
-                .append(&message.uuid, message.head, message.tail, &route.origin);
+        let (Some(target), Some(slot)) = (route.targets.first(), route.slots.first()) else {
+            return false;
+        };
+        if route.mode != SelectorMode::Unicast || route.origin.label_op != *label_op {
+            return false;
+        }
+        let sent = append(links, *slot, *target, message, Some(&route.origin));
         if sent {
-            self.stats.sent += 1;
-            self.stats.sent_bytes += (message.head.len() + message.tail.len()) as u64;
+            stats.sent += 1;
+            stats.sent_bytes += message.len() as u64;
         }
         sent
+    }
+
+    /// The same for a multicast, for the route that was used last. Returns those that it did not reach.
+    pub(crate) fn send_to_all_like_the_last(&mut self, message: &Sending<'_>) -> Vec<u64> {
+        let as_before = self.is_as_before();
+        let Self {
+            routes,
+            links,
+            slots,
+            stats,
+            ..
+        } = self;
+        let Some(route) = routes.first_mut() else {
+            return Vec::new();
+        };
+        if !as_before || !message.is_plain() {
+            return route.targets.to_vec();
+        }
+        let mut unreached = Vec::new();
+        for (target, slot) in route.targets.iter().zip(&mut route.slots) {
+            if append(links, *slot, *target, message, None) {
+                stats.sent += 1;
+                stats.sent_bytes += message.len() as u64;
+            } else {
+                // Found by the next message, if the link is there now.
+                *slot = slots.get(target).copied().unwrap_or(NOWHERE);
+                unreached.push(*target);
+            }
+        }
+        unreached
     }
 
     /// Remembers where the link of the route that was used last is.
     pub(crate) fn remember_slot(&mut self, peer: u64) {
         if let Some(route) = self.routes.first_mut()
+            && let Some(place) = route.slots.first_mut()
             && let Some(slot) = self.slots.get(&peer)
         {
-            route.slot = *slot;
+            *place = *slot;
         }
     }
 
@@ -93,6 +134,7 @@ impl Outbox {
                 .collect(),
             SelectorMode::Multicast => matching.map(|(id, _)| *id).collect(),
         };
+        let slots = vec![NOWHERE; targets.len()].into();
         self.routes.truncate(ROUTES - 1);
         let route = Route {
             mode,
@@ -100,7 +142,7 @@ impl Outbox {
                 label_op: label_op.clone(),
             }),
             targets,
-            slot: NOWHERE,
+            slots,
         };
         self.routes.push(route);
         let last = self.routes.len() - 1;
@@ -112,4 +154,25 @@ impl Outbox {
         let listed = |r: &Reader| r.members.get(&id).is_some_and(|m| m.receives);
         !self.gone.contains(&id) && self.reader.as_ref().is_some_and(listed)
     }
+}
+
+/// Puts a plain message into the link to `target` if that is in the slot, usable, and has room.
+#[inline]
+fn append(
+    links: &mut [Option<Link>],
+    slot: usize,
+    target: u64,
+    message: &Sending<'_>,
+    origin: Option<&Arc<Origin>>,
+) -> bool {
+    let Some(Some(link)) = links.get_mut(slot) else {
+        return false;
+    };
+    // Another link may have come into the place.
+    link.peer == target
+        && link.usable()
+        && message.may.is_none_or(|may| may(target))
+        && link
+            .out
+            .append(&message.uuid, message.head, message.tail, origin)
 }

@@ -27,6 +27,18 @@ pub(crate) struct Sending<'a> {
 pub(crate) struct RegionHandles(SmallVec<[Option<Handle>; 4]>);
 
 impl<'a> Sending<'a> {
+    /// Bytes of the payload.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+
+    /// It has nothing but a payload.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.objects.is_empty() && self.regions.is_empty()
+    }
+
     /// A handle for each region: they are counted.
     pub(crate) fn handles(&self) -> io::Result<RegionHandles> {
         let handle = |region: &MemoryRegion| match self.gives && region.lend().is_some() {
@@ -105,7 +117,7 @@ impl Outbox {
         origin: Option<&Arc<Origin>>,
         deadline: Option<Instant>,
     ) -> Result<(), Attempt> {
-        let len = message.head.len() + message.tail.len();
+        let len = message.len();
         if target == core.membership.status().id {
             core.inbox.push_local(message).map_err(Attempt::Error)?;
             return self.count(Ok(()), len);

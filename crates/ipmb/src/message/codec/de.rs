@@ -141,7 +141,7 @@ impl<'de> Deserializer<'de> {
     varint!(varint_u64_by_byte, u64);
     varint!(varint_u128, u128);
 
-    #[inline]
+    #[inline(always)]
     fn varint_u64(&mut self) -> Result<u64> {
         let Some((word, behind)) = self.rest.split_first_chunk() else {
             return self.varint_u64_by_byte();
@@ -249,7 +249,7 @@ fn zigzag_u128(n: u128) -> i128 {
 
 macro_rules! scalars {
     ($($method:ident, $visit:ident, |$self:ident| $value:expr;)*) => {$(
-        #[inline]
+        #[inline(always)]
         fn $method<V: Visitor<'de>>($self, visitor: V) -> Result<V::Value> {
             visitor.$visit($value)
         }
@@ -449,7 +449,7 @@ struct Fields<'d, 'de> {
 impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
     type Error = Fault;
 
-    #[inline]
+    #[inline(always)]
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>> {
         match self.left.checked_sub(1) {
             Some(left) => self.left = left,

@@ -29,7 +29,7 @@ pub(super) fn encode<T: Serialize>(value: &T, encoder: &mut Encoder<'_>) -> Resu
 /// Appends the length that stands before a string.
 #[inline]
 pub(super) fn put_length(length: usize, encoder: &mut Encoder<'_>) -> Result<(), Error> {
-    encoder.append_varint(length as u64)
+    Ok(encoder.append_varint(length as u64)?)
 }
 
 /// Reads a value that takes all of the bytes.

@@ -1,6 +1,9 @@
 //! A serde serializer for postcard's wire format into an [`Encoder`], with the limits of the deserializer.
 
-use super::{super::Encoder, DEPTH, EMPTY_ELEMENTS};
+use super::{
+    super::{Encoder, encoder::NoMemory},
+    DEPTH, EMPTY_ELEMENTS,
+};
 use crate::Error;
 use serde::{Serialize, ser};
 use std::fmt;
@@ -37,6 +40,13 @@ impl From<Error> for Failure {
     #[cold]
     fn from(error: Error) -> Self {
         Self(Box::new(error))
+    }
+}
+
+impl From<NoMemory> for Failure {
+    #[cold]
+    fn from(shortage: NoMemory) -> Self {
+        Error::from(shortage).into()
     }
 }
 
@@ -132,7 +142,7 @@ fn zigzag_i128(n: i128) -> u128 {
 
 macro_rules! scalars {
     ($($method:ident, $ty:ty, |$v:ident| $append:ident($value:expr);)*) => {$(
-        #[inline]
+        #[inline(always)]
         fn $method(self, $v: $ty) -> Result<()> {
             Ok(self.encoder.$append($value)?)
         }
@@ -318,7 +328,7 @@ macro_rules! fields {
             type Ok = ();
             type Error = Failure;
 
-            #[inline]
+            #[inline(always)]
             fn $method<T: ?Sized + Serialize>(&mut self, $(_key: $key,)? value: &T) -> Result<()> {
                 value.serialize(&mut *self.0)
             }

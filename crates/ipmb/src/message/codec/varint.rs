@@ -7,7 +7,7 @@ pub(in crate::message) const MAX: usize = 10;
 const MORE: u64 = 0x8080_8080_8080_8080;
 
 /// An integer's bytes: the first eight, the last two, and how many of them count.
-#[inline]
+#[inline(always)]
 pub(in crate::message) fn spread(value: u64) -> ([u8; 8], [u8; 2], usize) {
     let bits = u64::BITS - (value | 1).leading_zeros();
     let len = bits.div_ceil(7) as usize;
@@ -25,7 +25,7 @@ pub(in crate::message) fn spread(value: u64) -> ([u8; 8], [u8; 2], usize) {
 }
 
 /// The integer at the start of `word`, and of how many bytes it is. If it goes on behind `word`, its lowest 56 bits and 9.
-#[inline]
+#[inline(always)]
 pub(super) fn gather(word: [u8; 8]) -> (u64, usize) {
     let word = u64::from_le_bytes(word);
     let ends = !word & MORE;
