@@ -27,6 +27,7 @@
 //! | exchange bytes with programs in other languages | [`BytesMessage`] |
 //! | send kernel handles | [`Object`] |
 //! | share memory without copying it | [`MemoryRegion`], [`MemoryRegistry`] |
+//! | write and read large payloads in place | [`EndpointSender::loan`], [`BytesView`] |
 //! | send without waiting for space | [`EndpointSender::try_send`], [`EndpointSender::send_timeout`] |
 //! | receive in an event loop | [`EndpointReceiver::try_recv`] and its `AsFd` |
 //! | see what an endpoint did | [`Stats`] |
@@ -66,12 +67,14 @@ mod sync;
 mod sys;
 mod version;
 
-pub use endpoint::{EndpointReceiver, EndpointSender, Iter, join};
+pub use endpoint::{EndpointReceiver, EndpointSender, Iter, Loan, join};
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};
 pub use ipmb_derive::{MessageBox, TypeUuid};
 pub use label::{Label, LabelOp};
 pub use memory::{MemoryRegion, MemoryRegistry};
-pub use message::{BytesMessage, Encoder, Message, MessageBox, Object, Payload, TypeUuid};
+pub use message::{
+    BytesMessage, BytesView, Encoder, Message, MessageBox, Object, Payload, TypeUuid,
+};
 pub use options::{Access, Options};
 pub use selector::{Selector, SelectorMode};
 pub use stats::Stats;

@@ -6,7 +6,7 @@ use super::{
     patience::{Patience, Waited, settle, wait},
 };
 use crate::{
-    Selector, SelectorMode, SendError,
+    MemoryRegion, Object, Selector, SelectorMode, SendError,
     link::outgoing::{Origin, Refusal},
     message::Bound,
     sys,
@@ -52,13 +52,7 @@ fn deliver_slowly(
     bound: &mut Bound,
 ) -> Result<bool, SendError> {
     selector.label_op.check()?;
-    let len = sending.len();
-    if len > core.options.max_payload {
-        return Err(SendError::TooLarge {
-            size: len,
-            limit: core.options.max_payload,
-        });
-    }
+    check_size(core, sending.len())?;
     for count in [sending.objects.len(), sending.regions.len()] {
         if count > ATTACHMENTS {
             return Err(SendError::TooManyAttachments { count });
@@ -70,6 +64,38 @@ fn deliver_slowly(
     }
 }
 
+/// Whether a payload of so many bytes may be sent.
+pub(super) fn check_size(core: &Core, size: usize) -> Result<(), SendError> {
+    let limit = core.options.max_payload;
+    match size > limit {
+        true => Err(SendError::TooLarge { size, limit }),
+        false => Ok(()),
+    }
+}
+
+/// Until when somebody may get a message of now who does not match yet.
+pub(super) fn deadline_of(selector: &Selector) -> Option<Instant> {
+    match selector.ttl.is_zero() {
+        true => None,
+        false => Instant::now().checked_add(selector.ttl),
+    }
+}
+
+/// Parks a message that nobody matches.
+pub(super) fn park(
+    core: &Core,
+    selector: &Selector,
+    sending: &Sending<'_>,
+    objects: Vec<Object>,
+    regions: Vec<MemoryRegion>,
+) {
+    let mut whole = Vec::with_capacity(sending.len());
+    whole.extend_from_slice(sending.head);
+    whole.extend_from_slice(sending.tail);
+    core.outbox()
+        .park(core, selector, sending.uuid, whole, objects, regions);
+}
+
 /// Sends to the first that matches. True: nobody matches, and it is to be parked.
 fn unicast(
     core: &Core,
@@ -77,11 +103,7 @@ fn unicast(
     sending: &Sending<'_>,
     patience: Patience,
 ) -> Result<bool, SendError> {
-    let deadline = if selector.ttl.is_zero() {
-        None
-    } else {
-        Instant::now().checked_add(selector.ttl)
-    };
+    let deadline = deadline_of(selector);
     let mut waited = Waited::default();
     loop {
         let mut outbox = core.outbox();
@@ -234,7 +256,8 @@ fn attempt<'c>(
     let Some(link) = outbox.link(target) else {
         return (outbox, Err(Attempt::NoLink));
     };
-    let lease = match link.out.lease(len) {
+    let front = sending.head.len();
+    let lease = match link.out.lease(len, front) {
         Ok(lease) => lease,
         Err(refusal) => {
             let result = outbox.count(Err(refusal), len);

@@ -9,11 +9,13 @@ mod core;
 mod delivery;
 mod gate;
 mod inbox;
+mod loan;
 mod outbox;
 mod patience;
 mod receiver;
 mod sender;
 
+pub use loan::Loan;
 pub use receiver::{EndpointReceiver, Iter};
 pub use sender::EndpointSender;
 

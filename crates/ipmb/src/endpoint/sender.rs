@@ -2,12 +2,13 @@
 
 use super::{
     Endpoint,
-    delivery::deliver,
+    delivery::{deliver, park},
+    loan::Loan,
     outbox::{Sending, io_error},
     patience::Patience,
 };
 use crate::{
-    Encoder, MemoryRegion, Message, MessageBox, Object, SelectorMode, SendError, Stats,
+    Encoder, MemoryRegion, Message, MessageBox, Object, Selector, SelectorMode, SendError, Stats,
     TrySendError,
 };
 use std::{
@@ -60,6 +61,44 @@ impl<T> EndpointSender<T> {
     /// What this endpoint has done so far.
     pub fn stats(&self) -> Stats {
         self.endpoint.stats()
+    }
+
+    /// Lends memory for a message of `size` bytes, to be written where its receiver will read it, and sent as a
+    /// [`BytesMessage`](crate::BytesMessage) with [`Loan::send`]. What is received as a [`BytesView`](crate::BytesView) is then never copied.
+    ///
+    /// Waits for memory while the receiver of a unicast selector still has all that there is for it (32 loans, or 64 MiB), at
+    /// most for `timeout` (`None`: for ever). Where there is no single receiver (a multicast, nobody who matches yet, the
+    /// first message to somebody, this endpoint itself) the loan is private memory, and copied when it is sent.
+    ///
+    /// # Errors
+    /// [`SendError::Timeout`], [`SendError::TooLarge`], [`SendError::Exhausted`] without memory, and what [`send`](Self::send) returns.
+    ///
+    /// ```
+    /// use ipmb::{BytesMessage, BytesView, Options, Selector, label};
+    ///
+    /// let bus = format!("doc.loan.{}", std::process::id());
+    /// let join = |label: &str| Options::new(&bus, label!(label), "");
+    /// let (sender, _) = ipmb::join::<BytesMessage, ()>(join("camera"), None)?;
+    /// let (_other, receiver) = ipmb::join::<(), BytesView>(join("screen"), None)?;
+    /// for frame in 0..3 {
+    ///     let mut loan = sender.loan(&Selector::unicast("screen"), 1 << 20, None)?;
+    ///     loan.fill(frame);
+    ///     loan.send(1)?;
+    ///
+    ///     let view = receiver.recv(None)?.payload;
+    ///     view.for_each_chunk(|bytes| assert!(bytes.iter().all(|b| *b == frame)))?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loan(
+        &self,
+        selector: &Selector,
+        size: usize,
+        timeout: Option<Duration>,
+    ) -> Result<Loan, SendError> {
+        let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
+        let patience = Patience::Until(deadline);
+        Loan::new(self.endpoint.clone(), selector, size, patience)
     }
 
     /// Asks for news of room at the endpoint `id`, which [`SendError::Full`] named: [`rooms`](Self::rooms) will list it
@@ -187,22 +226,16 @@ impl<T: MessageBox> EndpointSender<T> {
         let mut encoder = Encoder::new();
         payload.encode(&mut encoder)?;
         let sending = Sending {
-            uuid: payload.uuid(),
-            head: encoder.head(),
-            tail: encoder.tail(),
             objects,
             regions: memory_regions,
             gives: selector.mode == SelectorMode::Unicast,
             may,
+            ..Sending::plain(payload.uuid(), &encoder)
         };
         if deliver(core, selector, &sending, patience, bound)? {
-            let mut whole = Vec::with_capacity(encoder.len());
-            whole.extend_from_slice(encoder.head());
-            whole.extend_from_slice(encoder.tail());
-            let uuid = payload.uuid();
+            let plain = Sending::plain(sending.uuid, &encoder);
             let (objects, regions) = (std::mem::take(objects), std::mem::take(memory_regions));
-            core.outbox()
-                .park(core, selector, uuid, whole, objects, regions);
+            park(core, selector, &plain, objects, regions);
         }
         Ok(())
     }

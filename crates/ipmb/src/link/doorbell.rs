@@ -129,6 +129,12 @@ impl Watcher {
     }
 }
 
+/// Whether the other side sleeps, for who has no books: it may be told so more than once. To be asked after the publication.
+pub(crate) fn sleeps(shared: &AtomicU32) -> bool {
+    fence(Ordering::SeqCst);
+    shared.load(Ordering::Relaxed) & MODE == ASLEEP
+}
+
 #[cfg(all(test, loom))]
 mod model {
     use super::*;

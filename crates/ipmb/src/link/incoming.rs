@@ -2,12 +2,12 @@
 //! side's own books, and only then used.
 
 use super::{
-    doorbell::{Mode, Sleeper, Watcher},
+    doorbell::{self, Mode, Sleeper, Watcher},
     layout::{
-        BlockRef, CAPACITY_MAX, FENCES_REACH_WRITER, HEADER, Head, Kind, RETURNS, RecordHead, UUID,
-        WORD, invalid,
+        BLOCKS, BlockRef, CAPACITY_MAX, FENCES_REACH_WRITER, HEADER, Head, Kind, RETURNS,
+        RecordHead, UUID, WORD, invalid,
     },
-    pool::{self, BLOCKS},
+    pool,
     ring::ReadIndex,
     side::{self, TakeError},
 };
@@ -17,7 +17,7 @@ use crate::{
         self, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Ringer, fences_reach_us,
     },
 };
-use std::{io, ptr::NonNull};
+use std::{io, ptr::NonNull, sync::Arc};
 
 /// After so many messages without a sleep the sender need not fence any more.
 const HOT: u32 = 64;
@@ -36,8 +36,8 @@ pub(crate) struct Record {
     pub objects: u8,
     /// Bytes of the record.
     size: u64,
-    /// The block that is not used again.
-    once: Option<u32>,
+    /// The block that the payload lies in.
+    block: Option<BlockRef>,
 }
 
 impl Record {
@@ -83,7 +83,7 @@ pub(crate) struct Incoming {
     returns: Head,
     read: ReadIndex,
     bell: Bell,
-    side: Channel,
+    side: Arc<Channel>,
     messages: Sleeper,
     space: Watcher,
     capacity: u64,
@@ -91,7 +91,9 @@ pub(crate) struct Incoming {
     /// Type of the last message.
     uuid: [u8; 16],
     has_uuid: bool,
-    blocks: Vec<Option<Mapping>>,
+    blocks: Vec<Option<Arc<Mapping>>>,
+    /// How often the block of a number was used.
+    uses: [u32; BLOCKS],
     /// Handles of the record at the head; not yet all of them after a shortage.
     handles: Vec<Handle>,
     /// Messages until the sender need not fence any more.
@@ -101,6 +103,35 @@ pub(crate) struct Incoming {
     rung_in_vain: (u64, u32),
     /// The sender is gone; what lies in the ring is still to be read.
     pub(crate) hung_up: bool,
+    /// The user keeps the block of the record at the head.
+    kept: bool,
+}
+
+/// A block that its sender does not use again before this is dropped. It outlives its link.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    number: usize,
+    /// How often the block was used, this time included.
+    uses: u32,
+    _mapping: Arc<Mapping>,
+    records: Head,
+    returns: Head,
+    side: Arc<Channel>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.returns.forked() {
+            return;
+        }
+        // Release: what was read there was read before.
+        self.returns
+            .released(self.number)
+            .store(self.uses, Ordering::Release);
+        if doorbell::sleeps(self.records.sleep()) {
+            side::tell(&self.side);
+        }
+    }
 }
 
 impl Incoming {
@@ -145,7 +176,7 @@ impl Incoming {
             returns,
             read: ReadIndex::new(facts.start, facts.capacity),
             bell,
-            side,
+            side: Arc::new(side),
             messages: Sleeper::new(),
             space: Watcher::new(),
             capacity: facts.capacity,
@@ -153,11 +184,13 @@ impl Incoming {
             uuid: [0; 16],
             has_uuid: false,
             blocks: Vec::new(),
+            uses: [0; BLOCKS],
             handles: Vec::new(),
             until_hot: HOT,
             can_be_fast: facts.flags & FENCES_REACH_WRITER != 0,
             rung_in_vain: (facts.start, 0),
             hung_up: false,
+            kept: false,
         };
         if fences_reach_us() {
             link.returns
@@ -206,7 +239,7 @@ impl Incoming {
             has_handles: false,
             objects: 0,
             size,
-            once: None,
+            block: None,
         })
     }
 
@@ -275,7 +308,7 @@ impl Incoming {
             has_handles: false,
             objects: head.objects,
             size: head.size(),
-            once: None,
+            block: None,
         };
         if head.has_attachments || head.kind == Kind::Block {
             self.attach(head, at, &mut record)?;
@@ -321,12 +354,14 @@ impl Incoming {
         if let Some(reference) = reference {
             let mapping = self.block(reference)?;
             let len = usize::try_from(reference.len).unwrap_or(usize::MAX);
-            if len > mapping.len() {
+            let at = usize::from(reference.at);
+            if mapping.len().checked_sub(at).is_none_or(|room| room < len) {
                 return Err(Trouble::Broken("a payload that is longer than its block"));
             }
-            record.payload = mapping.start();
+            // SAFETY: inside the mapping, as was just checked.
+            record.payload = unsafe { mapping.start().add(at) };
             record.len = len;
-            record.once = reference.once.then_some(reference.block);
+            record.block = Some(reference);
         }
         if fresh {
             drop(self.handles.remove(0));
@@ -336,7 +371,7 @@ impl Incoming {
     }
 
     /// The mapping of a block; the first of the handles is its memory if it is fresh.
-    fn block(&mut self, reference: BlockRef) -> Result<&Mapping, Trouble> {
+    fn block(&mut self, reference: BlockRef) -> Result<&Arc<Mapping>, Trouble> {
         let number = reference.block as usize;
         if self.blocks.len() <= number {
             self.blocks.resize_with(number + 1, || None);
@@ -358,12 +393,12 @@ impl Incoming {
                 }
             };
             self.blocks[number] = None;
-            let mapped: usize = self.blocks.iter().flatten().map(Mapping::len).sum();
+            let mapped: usize = self.blocks.iter().flatten().map(|m| m.len()).sum();
             if mapped.saturating_add(memory.size()) > pool::mapped_max(self.payload_max) {
                 return Err(Trouble::Broken("more memory in blocks than a sender needs"));
             }
             match memory.map_all(Protection::Read) {
-                Ok(mapping) => self.blocks[number] = Some(mapping),
+                Ok(mapping) => self.blocks[number] = Some(Arc::new(mapping)),
                 Err(e) if crate::sys::exhausted(&e).is_some() => return Err(Trouble::Exhausted(e)),
                 Err(_) => return Err(Trouble::Broken("a block that cannot be mapped")),
             }
@@ -377,8 +412,8 @@ impl Incoming {
     /// goes to somebody else.
     #[inline]
     pub(crate) fn taken(&mut self, record: &Record) {
-        if let Some(block) = record.once {
-            self.blocks[block as usize] = None;
+        if let Some(reference) = record.block {
+            self.let_go(reference);
         }
         self.read.advance(record.size);
         self.read.give_back(self.returns.index());
@@ -391,6 +426,44 @@ impl Incoming {
                 self.messages.wake(self.returns.sleep(), true);
             }
         }
+    }
+
+    /// Lets go of a record's block.
+    #[cold]
+    fn let_go(&mut self, reference: BlockRef) {
+        let number = reference.block as usize % BLOCKS;
+        if reference.once {
+            self.blocks[number] = None;
+        }
+        self.uses[number] = self.uses[number].wrapping_add(1);
+        if self.kept {
+            // It is let go of when the user has done with it.
+            self.kept = false;
+            return;
+        }
+        // Release: what was read there was read before.
+        self.returns
+            .released(number)
+            .store(self.uses[number], Ordering::Release);
+    }
+
+    /// Keeps the block of the message that [`Incoming::next`] returned beyond [`Incoming::taken`], for as long as the `Kept`
+    /// lives. `None` if its payload lies in the ring, or is kept already.
+    pub(crate) fn keep(&mut self, record: &Record) -> Option<Kept> {
+        let number = record.block?.block as usize % BLOCKS;
+        let mapping = self.blocks.get(number)?.clone()?;
+        // Two of them would each let go of it.
+        if std::mem::replace(&mut self.kept, true) {
+            return None;
+        }
+        Some(Kept {
+            number,
+            uses: self.uses[number].wrapping_add(1),
+            _mapping: mapping,
+            records: self.records.clone(),
+            returns: self.returns.clone(),
+            side: self.side.clone(),
+        })
     }
 
     /// The sender rang. A ring can come late, when its message was taken; but then there was a message.

@@ -5,7 +5,7 @@ use crate::{
     sync::{AtomicU32, AtomicU64},
     sys::Mapping,
 };
-use std::{io, ptr::NonNull};
+use std::{io, ptr::NonNull, sync::Arc};
 
 /// Bytes in front of the ring.
 pub(crate) const HEADER: usize = 4096;
@@ -13,6 +13,8 @@ pub(crate) const HEADER: usize = 4096;
 pub(crate) const RETURNS: usize = 4096;
 /// Smallest and largest ring.
 pub(crate) const CAPACITY_MIN: usize = 64 << 10;
+/// Most blocks of one link.
+pub(crate) const BLOCKS: usize = 32;
 /// Largest ring.
 pub(crate) const CAPACITY_MAX: usize = 64 << 20;
 
@@ -37,11 +39,21 @@ const AT_SLEEP: usize = 256;
 /// Returns: the receiver has mapped the link.
 const AT_ACCEPTED: usize = 384;
 
+/// Returns: how often each block was let go of.
+const AT_RELEASED: usize = 512;
+
 /// The head of a records or returns memory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Head {
-    mapping: Mapping,
+    /// Where the mapping begins: known here, so that an access to a word needs no look at the mapping.
+    start: NonNull<u8>,
+    mapping: Arc<Mapping>,
 }
+
+// SAFETY: as the mapping itself, whose start it names: its words are accessed atomically only.
+unsafe impl Send for Head {}
+// SAFETY: as above.
+unsafe impl Sync for Head {}
 
 /// What the maker of a link wrote into the head of its records.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +64,16 @@ pub(crate) struct Facts {
 }
 
 impl Head {
+    fn new(mapping: Mapping) -> Self {
+        Self {
+            start: mapping.start(),
+            mapping: Arc::new(mapping),
+        }
+    }
+
     /// Writes the head of fresh records.
     pub(crate) fn init_records(mapping: Mapping, facts: Facts) -> Self {
-        let head = Self { mapping };
+        let head = Self::new(mapping);
         head.write(RECORDS_MAGIC, facts.flags);
         head.put(AT_CAPACITY, facts.capacity);
         head.put(AT_START, facts.start);
@@ -65,7 +84,7 @@ impl Head {
 
     /// Writes the head of fresh returns. The receiver fills in its flags when it accepts.
     pub(crate) fn init_returns(mapping: Mapping, start: u64) -> Self {
-        let head = Self { mapping };
+        let head = Self::new(mapping);
         head.write(RETURNS_MAGIC, 0);
         head.index().store(start, crate::sync::Ordering::Relaxed);
         head
@@ -73,7 +92,7 @@ impl Head {
 
     /// Reads a peer's records.
     pub(crate) fn open_records(mapping: Mapping) -> io::Result<(Self, Facts)> {
-        let head = Self { mapping };
+        let head = Self::new(mapping);
         let facts = Facts {
             flags: head.read(RECORDS_MAGIC)?,
             capacity: head.get(AT_CAPACITY),
@@ -92,7 +111,7 @@ impl Head {
 
     /// Reads the returns that came with a peer's records.
     pub(crate) fn open_returns(mapping: Mapping) -> io::Result<Self> {
-        let head = Self { mapping };
+        let head = Self::new(mapping);
         head.read(RETURNS_MAGIC)?;
         Ok(head)
     }
@@ -126,14 +145,19 @@ impl Head {
     fn wide(&self, at: usize) -> &AtomicU64 {
         debug_assert!(at + 8 <= self.mapping.len() && at % 8 == 0);
         // SAFETY: within the mapping, which is at least a page and page-aligned; accessed atomically only.
-        unsafe { self.mapping.start().add(at).cast().as_ref() }
+        unsafe { self.start.add(at).cast().as_ref() }
     }
 
     #[inline]
     fn word(&self, at: usize) -> &AtomicU32 {
         debug_assert!(at + 4 <= self.mapping.len() && at % 4 == 0);
         // SAFETY: as above.
-        unsafe { self.mapping.start().add(at).cast().as_ref() }
+        unsafe { self.start.add(at).cast().as_ref() }
+    }
+
+    /// Whether this is a forked child, which does not have the memory.
+    pub(crate) fn forked(&self) -> bool {
+        self.mapping.forked()
     }
 
     /// The flags of the memory's writer.
@@ -158,11 +182,17 @@ impl Head {
         self.word(AT_ACCEPTED)
     }
 
+    /// How often the receiver has let go of a block (in the returns). Counts for this block's sender only: who lies here has
+    /// its own messages overwritten.
+    pub(crate) fn released(&self, block: usize) -> &AtomicU32 {
+        self.word(AT_RELEASED + 4 * (block % BLOCKS))
+    }
+
     /// First byte of the ring (in the records).
     #[inline]
     pub(crate) fn ring(&self) -> NonNull<u8> {
         // SAFETY: the records are longer than their header.
-        unsafe { self.mapping.start().add(HEADER) }
+        unsafe { self.start.add(HEADER) }
     }
 }
 
@@ -282,7 +312,9 @@ impl RecordHead {
 pub(crate) struct BlockRef {
     /// Number of the block on this link.
     pub block: u32,
-    /// Bytes of the payload, from the block's start.
+    /// Where in the block the payload begins.
+    pub at: u8,
+    /// Bytes of the payload.
     pub len: u64,
     /// The block's memory is the first handle that comes with this record; it replaces what had the number.
     pub fresh: bool,
@@ -298,6 +330,7 @@ impl BlockRef {
         let mut bytes = [0; Self::SIZE];
         bytes[..4].copy_from_slice(&self.block.to_le_bytes());
         bytes[4] = u8::from(self.fresh) | u8::from(self.once) << 1;
+        bytes[5] = self.at;
         bytes[8..].copy_from_slice(&self.len.to_le_bytes());
         bytes
     }
@@ -308,6 +341,7 @@ impl BlockRef {
         len.copy_from_slice(&bytes[8..]);
         Self {
             block: u32::from_le_bytes(block),
+            at: bytes[5],
             len: u64::from_le_bytes(len),
             fresh: bytes[4] & 1 != 0,
             once: bytes[4] & 2 != 0,
@@ -335,8 +369,8 @@ mod tests {
         }
 
         #[test]
-        fn a_block_reference_changes_on_its_way(block: u32, len: u64, fresh: bool, once: bool) {
-            let sent = BlockRef { block, len, fresh, once };
+        fn a_block_reference_changes_on_its_way(block: u32, at: u8, len: u64, fresh: bool, once: bool) {
+            let sent = BlockRef { block, at, len, fresh, once };
             prop_assert_eq!(BlockRef::from_bytes(&sent.to_bytes()), sent);
         }
     }

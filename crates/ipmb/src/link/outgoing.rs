@@ -131,6 +131,8 @@ pub(crate) struct Outgoing {
     messages: Watcher,
     space: Sleeper,
     pool: Pool,
+    /// How many blocks had been let go of when one was last looked for.
+    released: u32,
     handles: VecDeque<(u64, usize)>,
     handles_under_way: usize,
     attachment: u64,
@@ -174,6 +176,7 @@ impl Outgoing {
             messages: Watcher::new(),
             space: Sleeper::new(),
             pool: Pool::default(),
+            released: 0,
             handles: VecDeque::new(),
             handles_under_way: 0,
             attachment: 0,
@@ -232,7 +235,7 @@ impl Outgoing {
     pub(crate) fn quiet_at(&mut self) -> Option<u64> {
         let accepted = self.offer().is_none();
         let taken = self.refresh().is_ok() && self.write.head() == self.write.tail();
-        (accepted && taken && !self.pool.is_leased()).then(|| self.write.tail())
+        (accepted && taken && !self.pool.is_in_use(&self.returns)).then(|| self.write.tail())
     }
 
     /// No more is written; what lies in the link can still be read.
@@ -247,10 +250,12 @@ impl Outgoing {
         len <= self.inline_max
     }
 
-    /// A block for a payload that does not fit into the ring.
-    pub(crate) fn lease(&mut self, len: usize) -> Result<Lease, Refusal> {
+    /// A block for a payload of `len` bytes, of which `front` stand before the bulk.
+    pub(crate) fn lease(&mut self, len: usize, front: usize) -> Result<Lease, Refusal> {
         self.refresh()?;
-        match self.pool.lease(len, self.write.head()) {
+        self.released = self.pool.released(&self.returns);
+        let head = self.write.head();
+        match self.pool.lease(len, front, head, &self.returns) {
             Ok(Some(lease)) => Ok(lease),
             Ok(None) => Err(Refusal::Full),
             Err(e) => Err(Refusal::Io(e)),
@@ -576,7 +581,7 @@ impl Outgoing {
         self.space.announce(self.records.sleep());
         let fenced = fence_before_sleep(fast);
         self.refresh()?;
-        if self.write.head() != before {
+        if self.write.head() != before || self.pool.released(&self.returns) != self.released {
             self.awake();
             return Ok(Sleep::NotNow);
         }
@@ -593,6 +598,7 @@ impl Outgoing {
     /// Whether the receiver gave something back since the last look.
     pub(crate) fn has_moved(&self) -> bool {
         self.returns.index().load(Ordering::Relaxed) != self.write.head()
+            || self.pool.released(&self.returns) != self.released
     }
 
     /// What a dead receiver had not taken, in its order, and how many messages of it are lost. Take it once.

@@ -1,23 +1,28 @@
-//! Blocks of shared memory for payloads that are too large for the ring. A link's sender owns them; a block is used again
-//! when the receiver has given back the record that refers to it.
+//! Blocks of shared memory for payloads that are too large for the ring, or that are written in place. A link's sender owns
+//! them; a block is used again when the receiver has given back the record that refers to it and has let go of the block.
 
-use super::layout::BlockRef;
-use crate::sys::{Mapping, Memory, Protection, Seal};
-use std::{io, sync::Arc};
+use super::layout::{BLOCKS, BlockRef, Head};
+use crate::{
+    sync::Ordering,
+    sys::{Mapping, Memory, Protection, Seal},
+};
+use std::{io, ptr::NonNull, sync::Arc};
 
-/// Most blocks of one link.
-pub(crate) const BLOCKS: usize = 32;
 /// Payloads over this get a memory of their own that is given back to the system at once.
 pub(crate) const REUSED_MAX: usize = 64 << 20;
 /// Smallest block.
 const BLOCK_MIN: usize = 128 << 10;
+/// What a user writes in place, and the bulk of what is copied, begins at such a multiple of bytes: on a cache line, whatever
+/// stands before it.
+pub(crate) const ALIGNMENT: usize = 64;
 /// Bytes under way in blocks on one link; two payloads may be under way in any case, so that copying in and out overlap.
 const UNDER_WAY_MAX: usize = 64 << 20;
 
 /// Largest block of a sender whose payloads have at most `payload_max` bytes.
 pub(crate) fn size_max(payload_max: usize) -> usize {
-    let reused = payload_max.clamp(BLOCK_MIN, REUSED_MAX).next_power_of_two();
-    reused.max(payload_max)
+    let reused = payload_max.clamp(BLOCK_MIN, REUSED_MAX);
+    let reused = (reused + ALIGNMENT).next_power_of_two();
+    reused.max(payload_max.saturating_add(ALIGNMENT))
 }
 
 /// Most bytes of blocks that such a sender has at a time: two under way of any size, and blocks of all sizes that it
@@ -50,36 +55,67 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     blocks: Vec<Option<Block>>,
+    /// How often the block of a number was sent, whatever memory had the number.
+    uses: [u32; BLOCKS],
 }
 
 /// A block to be filled by one sender thread.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(crate) number: usize,
-    pub(crate) len: usize,
+    number: usize,
+    /// Where the payload begins in the block.
+    at: usize,
+    len: usize,
     mapping: Arc<Mapping>,
 }
 
 impl Lease {
     /// Copies the payload, given in two parts, into the block.
     pub(crate) fn fill(&self, head: &[u8], tail: &[u8]) {
-        assert!(head.len() + tail.len() == self.len && self.len <= self.mapping.len());
-        // SAFETY: both parts fit, and the lease makes this thread the only writer of the block.
-        unsafe {
-            crate::sync::copy_to_shared(head, self.mapping.start());
-            crate::sync::copy_to_shared(tail, self.mapping.start().add(head.len()));
-        }
+        assert!(head.len() + tail.len() == self.len);
+        self.put(0, head);
+        self.put(head.len(), tail);
+    }
+
+    /// Bytes of the payload.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Copies a part of the payload into the block.
+    pub(crate) fn put(&self, from: usize, part: &[u8]) {
+        assert!(from <= self.len && part.len() <= self.len - from);
+        // SAFETY: inside the block by the assertion, and the lease makes this thread its only writer.
+        unsafe { crate::sync::copy_to_shared(part, self.mapping.start().add(self.at + from)) };
+    }
+
+    /// The payload from an offset on, to be read and written in place.
+    pub(crate) fn bytes(&self, from: usize) -> NonNull<[u8]> {
+        let from = from.min(self.len);
+        // SAFETY: the payload lies inside the mapping.
+        let start = unsafe { self.mapping.start().add(self.at + from) };
+        NonNull::slice_from_raw_parts(start, self.len - from)
     }
 }
 
 impl Pool {
-    /// A block for `len` bytes, or `None` while too much is under way. `head`: the ring's head index.
-    pub(crate) fn lease(&mut self, len: usize, head: u64) -> io::Result<Option<Lease>> {
+    /// A block for `len` bytes, of which the first `front` come before the bulk. `None` while too much is under way. `returns`
+    /// has how often each block was let go of; `head` is the ring's head index.
+    pub(crate) fn lease(
+        &mut self,
+        len: usize,
+        front: usize,
+        head: u64,
+        returns: &Head,
+    ) -> io::Result<Option<Lease>> {
+        // Acquire: the receiver's last look at a block comes before what is written to it next.
+        let released = |number: usize| returns.released(number).load(Ordering::Acquire);
         let (mut used, mut bytes) = (0, 0);
-        for block in &mut self.blocks {
+        for (number, block) in self.blocks.iter_mut().enumerate() {
             let Some(b) = block else { continue };
             if let State::UnderWay(_, end) = b.state
                 && head.wrapping_sub(end) as i64 >= 0
+                && released(number) == self.uses[number % BLOCKS]
             {
                 b.state = State::Free;
                 if b.once {
@@ -95,9 +131,10 @@ impl Pool {
         if used >= BLOCKS || (used >= 2 && bytes.saturating_add(len) > UNDER_WAY_MAX) {
             return Ok(None);
         }
-        let number = match self.fitting(len) {
+        let at = ALIGNMENT - front.min(ALIGNMENT);
+        let number = match self.fitting(at + len) {
             Some(number) => number,
-            None => self.make(len)?,
+            None => self.make(at + len)?,
         };
         let Some(Some(block)) = self.blocks.get_mut(number) else {
             return Ok(None);
@@ -105,20 +142,35 @@ impl Pool {
         block.state = State::Leased(len);
         Ok(Some(Lease {
             number,
+            at,
             len,
             mapping: block.mapping.clone(),
         }))
     }
 
-    /// Whether a thread fills a block.
-    pub(crate) fn is_leased(&self) -> bool {
-        let leased = |b: &Block| matches!(b.state, State::Leased(_));
-        self.blocks.iter().flatten().any(leased)
+    /// Whether a thread fills a block, or the receiver still looks at one.
+    pub(crate) fn is_in_use(&self, returns: &Head) -> bool {
+        let mut blocks = self.blocks.iter().enumerate();
+        blocks.any(|(number, block)| match block.as_ref().map(|b| b.state) {
+            Some(State::Leased(_)) => true,
+            Some(State::UnderWay(..)) => {
+                let released = returns.released(number).load(Ordering::Relaxed);
+                released != self.uses[number % BLOCKS]
+            }
+            _ => false,
+        })
+    }
+
+    /// How many blocks the receiver has let go of so far.
+    pub(crate) fn released(&self, returns: &Head) -> u32 {
+        (0..self.blocks.len()).fold(0, |all, number| {
+            all.wrapping_add(returns.released(number).load(Ordering::Relaxed))
+        })
     }
 
     /// The smallest free block that `len` bytes fit into.
     fn fitting(&self, len: usize) -> Option<usize> {
-        if len > REUSED_MAX {
+        if len > REUSED_MAX + ALIGNMENT {
             return None;
         }
         let free = self.blocks.iter().enumerate().filter_map(|(i, b)| {
@@ -129,7 +181,7 @@ impl Pool {
     }
 
     fn make(&mut self, len: usize) -> io::Result<usize> {
-        let once = len > REUSED_MAX;
+        let once = len > REUSED_MAX + ALIGNMENT;
         let size = if once {
             len
         } else {
@@ -171,6 +223,7 @@ impl Pool {
         Some((
             BlockRef {
                 block: lease.number as u32,
+                at: lease.at as u8,
                 len: lease.len as u64,
                 fresh: !block.known,
                 once: block.once,
@@ -183,6 +236,8 @@ impl Pool {
     pub(crate) fn published(&mut self, lease: &Lease, end: u64) {
         if let Some(Some(block)) = self.blocks.get_mut(lease.number) {
             block.known = true;
+            let uses = &mut self.uses[lease.number % BLOCKS];
+            *uses = uses.wrapping_add(1);
             block.state = State::UnderWay(lease.len, end);
         }
     }
@@ -203,12 +258,15 @@ impl Pool {
     /// The bytes that a published record refers to.
     pub(crate) fn payload(&self, reference: BlockRef) -> Option<&[u8]> {
         let block = self.blocks.get(reference.block as usize)?.as_ref()?;
-        let len = usize::try_from(reference.len).ok()?;
-        if len > block.mapping.len() {
+        let (at, len) = (
+            usize::from(reference.at),
+            usize::try_from(reference.len).ok()?,
+        );
+        if block.mapping.len().checked_sub(at)? < len {
             return None;
         }
         // SAFETY: inside the mapping, and nobody writes to it: the block is under way, so it is leased to no thread, and
         // no other process can map it writably.
-        Some(unsafe { std::slice::from_raw_parts(block.mapping.start().as_ptr(), len) })
+        Some(unsafe { std::slice::from_raw_parts(block.mapping.start().as_ptr().add(at), len) })
     }
 }

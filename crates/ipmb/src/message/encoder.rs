@@ -26,6 +26,11 @@ thread_local! {
 #[derive(Debug)]
 pub(super) struct NoMemory;
 
+/// Makes room for exactly `more` bytes.
+pub(crate) fn reserve(bytes: &mut Vec<u8>, more: usize) -> Result<(), Error> {
+    Ok(bytes.try_reserve_exact(more).map_err(|_| NoMemory)?)
+}
+
 impl From<NoMemory> for Error {
     #[cold]
     fn from(_: NoMemory) -> Self {

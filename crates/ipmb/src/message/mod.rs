@@ -13,6 +13,7 @@
 //! | `codec/` | postcard's wire format, both ways |
 //! | `object.rs` | [`Object`], an owned kernel handle |
 //! | `uuid.rs` | [`TypeUuid`] |
+//! | `view.rs` | [`BytesView`], a payload that is left in its sender's memory |
 
 mod boxed;
 mod bytes;
@@ -21,13 +22,17 @@ mod encoder;
 mod object;
 mod payload;
 mod uuid;
+mod view;
 
 pub use boxed::MessageBox;
 pub use bytes::BytesMessage;
 pub use encoder::Encoder;
+pub(crate) use encoder::reserve;
 pub use object::Object;
+pub(crate) use payload::Keeper;
 pub use payload::Payload;
 pub use uuid::TypeUuid;
+pub use view::BytesView;
 
 use crate::{LabelOp, MemoryRegion, Selector, SelectorMode};
 use std::{fmt, time::Duration};

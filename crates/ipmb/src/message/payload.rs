@@ -4,9 +4,12 @@
 //! The second kind is only ever read by [`copy_from_shared`], and each byte once: whatever is decided about it is
 //! decided about the copy. A liar who changes bytes later changes nothing.
 
-use super::encoder::{KEEP, NoMemory};
+use super::{
+    encoder::{KEEP, NoMemory, reserve},
+    view::InPlace,
+};
 use crate::{DecodeError, Error, sync::copy_from_shared};
-use std::{fmt, marker::PhantomData, mem::MaybeUninit, ptr::NonNull, slice};
+use std::{fmt, marker::PhantomData, mem::MaybeUninit, ptr::NonNull, slice, sync::Arc};
 
 /// Up to this many bytes are copied to the stack and not to the heap.
 const INLINE: usize = 256;
@@ -34,9 +37,14 @@ enum Source<'p> {
     Scratch(Scratch<'p>),
 }
 
+/// Keeps memory of a peer as it is for as long as it lives.
+pub(crate) type Keeper = Arc<dyn Send + Sync>;
+
 struct Shared<'p> {
     ptr: NonNull<u8>,
     len: usize,
+    /// Keeps the bytes beyond this payload, if they can be kept.
+    keep: &'p mut dyn FnMut() -> Option<Keeper>,
     scratch: Scratch<'p>,
     lives: PhantomData<&'p [u8]>,
 }
@@ -50,15 +58,17 @@ impl<'p> Payload<'p> {
 
     /// Calls `f` with the payload in memory that a peer can write to. A small one is copied to the stack beforehand. `scratch`
     /// is where a larger one is copied to if it must be looked at in whole; its contents do not matter, and it is kept
-    /// up to 1 MiB.
+    /// up to 1 MiB. `keep` is asked to keep the memory when the payload is not to be copied at all.
     ///
     /// # Safety
-    /// `ptr` must be readable for `len` bytes until this returns, whatever a peer does.
+    /// `ptr` must be readable for `len` bytes until this returns, and for as long as what `keep` returned lives, whatever a
+    /// peer does.
     #[inline]
     pub(crate) unsafe fn with_shared<T>(
         ptr: NonNull<u8>,
         len: usize,
         scratch: &mut Vec<u8>,
+        keep: &mut dyn FnMut() -> Option<Keeper>,
         f: impl FnOnce(&mut Payload<'_>) -> T,
     ) -> T {
         if len <= INLINE {
@@ -73,6 +83,7 @@ impl<'p> Payload<'p> {
         f(&mut Payload(Source::Shared(Shared {
             ptr,
             len,
+            keep,
             scratch: Scratch(Some(scratch)),
             lives: PhantomData,
         })))
@@ -132,13 +143,24 @@ impl<'p> Payload<'p> {
     pub fn read_into_vec(&mut self, from: usize) -> Result<Vec<u8>, Error> {
         let left = self.left(from)?;
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(left).map_err(|_| NoMemory)?;
+        reserve(&mut bytes, left)?;
         // SAFETY: the vector has that capacity; `copy` initialises all of it before it counts as its length.
         unsafe {
             self.copy(from, bytes.as_mut_ptr(), left);
             bytes.set_len(left);
         }
         Ok(bytes)
+    }
+
+    /// The bytes from offset `from` on where they are, beyond this payload's life, if that is possible.
+    pub(super) fn keep(&mut self, from: usize) -> Option<InPlace> {
+        let Source::Shared(shared) = &mut self.0 else {
+            return None;
+        };
+        let len = shared.len.checked_sub(from)?;
+        let keeper = (shared.keep)()?;
+        // SAFETY: within the payload, and `with_shared` was promised that the keeper keeps it readable.
+        Some(unsafe { InPlace::new(shared.ptr.add(from), len, keeper) })
     }
 
     fn left(&self, from: usize) -> Result<usize, Error> {
@@ -225,7 +247,7 @@ mod tests {
         let ptr = NonNull::new(memory.as_mut_ptr()).unwrap();
         // SAFETY: the memory is borrowed for as long as the payload.
         unsafe {
-            Payload::with_shared(ptr, memory.len(), scratch, |payload| {
+            Payload::with_shared(ptr, memory.len(), scratch, &mut || None, |payload| {
                 f(ptr.as_ptr(), payload)
             })
         }

@@ -4,9 +4,10 @@ use super::State;
 use crate::{
     Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
     link::incoming::{Incoming, Record},
-    message::Attached,
+    message::{Attached, Keeper},
     sys::Handle,
 };
+use std::sync::Arc;
 
 /// Makes a message of a record and takes it off. `None` if its type is not taken.
 pub(super) fn unpack<R: MessageBox>(
@@ -41,10 +42,12 @@ pub(super) fn decode<R: MessageBox>(
     scratch: &mut Vec<u8>,
 ) -> Result<R, Error> {
     let uuid = *link.uuid();
-    let _taken = TakenOnDrop(link, record);
-    // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off.
+    let taken = TakenOnDrop(link, record);
+    let mut keep = || Some(Arc::new(taken.0.keep(record)?) as Keeper);
+    // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off, and the block
+    // beyond that if it is kept.
     unsafe {
-        Payload::with_shared(record.payload, record.len, scratch, |payload| {
+        Payload::with_shared(record.payload, record.len, scratch, &mut keep, |payload| {
             R::decode(&uuid, payload)
         })
     }

@@ -2,7 +2,7 @@
 
 use super::Outbox;
 use crate::{
-    MemoryRegion, Object, SendError,
+    Encoder, MemoryRegion, Object, SendError,
     endpoint::core::Core,
     link::outgoing::{Origin, Parcel, Refusal},
     sys::{self, AsHandle, BorrowedHandle, Handle},
@@ -27,6 +27,20 @@ pub(crate) struct Sending<'a> {
 pub(crate) struct RegionHandles(SmallVec<[Option<Handle>; 4]>);
 
 impl<'a> Sending<'a> {
+    /// An encoded payload with nothing else.
+    #[inline]
+    pub(crate) fn plain(uuid: [u8; 16], payload: &'a Encoder<'_>) -> Self {
+        Self {
+            uuid,
+            head: payload.head(),
+            tail: payload.tail(),
+            objects: &[],
+            regions: &[],
+            gives: false,
+            may: None,
+        }
+    }
+
     /// Bytes of the payload.
     #[inline]
     pub(crate) fn len(&self) -> usize {
@@ -130,7 +144,7 @@ impl Outbox {
         let written = if link.out.fits_inline(len) {
             link.out.write(&parcel, origin, deadline)
         } else {
-            match link.out.lease(len) {
+            match link.out.lease(len, message.head.len()) {
                 Ok(lease) => {
                     lease.fill(message.head, message.tail);
                     let written = link.out.write_block(&parcel, &lease, origin, deadline);

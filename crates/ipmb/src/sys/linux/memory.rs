@@ -209,11 +209,16 @@ impl Mapping {
     pub(crate) fn len(&self) -> usize {
         self.len
     }
+
+    /// Whether this is a forked child, which never had the mapping.
+    pub(crate) fn forked(&self) -> bool {
+        fork::forked_since(self.generation)
+    }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        if fork::forked_since(self.generation) {
+        if self.forked() {
             // The child never had the mapping; something else may lie there by now.
             return;
         }
