@@ -127,8 +127,10 @@ pub(crate) struct Member {
     pub(crate) mark: Option<Arc<MembersMark>>,
     /// The serving thread hosts the controller because this member won the election.
     pub(crate) hosts: Option<u64>,
-    /// As a leaver: what it has yet to hand over.
+    /// As a leaver: what it hands over. It keeps that until its leave is confirmed, since a controller may go before.
     pub(crate) leaving: Option<VecDeque<Parked>>,
+    /// How many of these this controller was sent.
+    pub(crate) handed: usize,
     /// As a leaver it has told the controller so.
     pub(crate) said_good_bye: bool,
     /// As a leaver it has handed the controller's role over, and does not take it again.
@@ -138,6 +140,8 @@ pub(crate) struct Member {
     again: bool,
     owes_watch: bool,
     owes_stop: bool,
+    /// Answers to that which are to come.
+    stops_asked: u32,
     /// The controller's channel has no room for what is owed.
     pub(crate) wants_room: bool,
     /// There was no room for what the controller sent.
@@ -176,6 +180,8 @@ impl Member {
             mark: None,
             hosts: None,
             leaving: None,
+            handed: 0,
+            stops_asked: 0,
             said_good_bye: false,
             gave_up: false,
             owes_introductions: false,
@@ -445,8 +451,14 @@ impl Member {
             Some(ToMember::NoSuchMember { link }) => self.events.no_such_member(link),
             Some(ToMember::Done) => {
                 self.membership.change(|s| s.done += 1);
-                if self.leaving.is_some() {
-                    return Next::End;
+                match self.stops_asked.checked_sub(1) {
+                    // Answers come in the order of the questions.
+                    Some(left) => self.stops_asked = left,
+                    None if self.said_good_bye => {
+                        self.leaving = Some(VecDeque::new());
+                        return Next::End;
+                    }
+                    None => return distrust("it answers what nobody asked"),
                 }
             }
             Some(ToMember::Welcome { .. } | ToMember::Refused(_)) | None => {
@@ -494,6 +506,7 @@ impl Member {
         if self.owes_stop {
             self.send(&ToController::StopReceiving, &[])?;
             self.owes_stop = false;
+            self.stops_asked += 1;
         }
         if self.owes_watch {
             self.send(&ToController::Watch(self.watches), &[])?;
@@ -511,6 +524,7 @@ impl Member {
     pub(crate) fn disconnected(&mut self) {
         self.channel = None;
         self.said_good_bye = false;
+        (self.handed, self.stops_asked) = (0, 0);
         // A controller that lets go of its members at once is not to be pestered.
         if self
             .welcomed

@@ -104,6 +104,10 @@ impl Events for Core {
         self.outbox().adopt(self, parked);
     }
 
+    fn left_behind(&self) -> Vec<Parked> {
+        self.close()
+    }
+
     fn lost(&self, messages: u64) {
         self.outbox().stats.lost += messages;
     }
@@ -135,6 +139,9 @@ impl Events for Nobody {
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
     fn parked(&self, _: Parked) {}
+    fn left_behind(&self) -> Vec<Parked> {
+        Vec::new()
+    }
     fn lost(&self, _: u64) {}
     fn ended(&self) {}
 }

@@ -40,7 +40,7 @@ fn is_found_out(victim: &mut Victim, reason: &str, lie: impl FnOnce(&Liar)) {
 fn park(len: u64, objects: u8) -> ToController {
     ToController::Park {
         uuid: [1; 16],
-        label_op: Vec::new(),
+        label_op_len: 0,
         multicast: false,
         remaining_ms: u64::MAX,
         len,
