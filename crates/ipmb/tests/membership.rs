@@ -138,6 +138,28 @@ fn a_leave_does_not_name_the_stopped_controller() {
     sender.leave(SOON).expect("leave");
 }
 
+/// Nobody confirms that the endpoint has left, or that it takes no more.
+#[test]
+fn a_drop_waits_for_a_stopped_controller_for_long() {
+    let (bus, host) = hosted("drop");
+    let mut options = Options::new(bus.as_str(), label!("test"), "token");
+    options.controller_affinity = false;
+    let join = || ipmb::join::<u64, u64>(options.clone(), SOON).expect("join");
+    let ((sender, receiver), both) = (join(), join());
+    host.stop();
+    let timed = |what: &str, drop: &mut dyn FnMut()| {
+        let start = Instant::now();
+        drop();
+        let took = start.elapsed();
+        // One second, and what a loaded machine adds.
+        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+    };
+    let (mut sender, mut receiver, mut both) = (Some(sender), Some(receiver), Some(both));
+    timed("the receiver", &mut || drop(receiver.take()));
+    timed("the sender", &mut || drop(sender.take()));
+    timed("both halves", &mut || drop(both.take()));
+}
+
 /// A member that is stopped while a new controller settles keeps its place in the order of joining, its links and its
 /// messages.
 #[test]

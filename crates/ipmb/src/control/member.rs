@@ -149,6 +149,8 @@ pub(crate) struct Member {
     /// What the channel is watched for.
     pub(crate) interest: Interest,
     deferred: Option<Deferred>,
+    /// It was logged that there is no room for what the controller sends.
+    said_short: bool,
     /// What the controller may yet say.
     budget: Budget,
 }
@@ -192,6 +194,7 @@ impl Member {
             paused: false,
             interest: Interest::Readable,
             deferred: None,
+            said_short: false,
             budget: Budget::new(Instant::now()),
         })
     }
@@ -276,9 +279,15 @@ impl Member {
                     return distrust("it floods its members");
                 }
                 Ok(packet) => packet,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.said_short = false;
+                    return Next::Nothing;
+                }
                 Err(e) if sys::exhausted(&e).is_some() => {
-                    log::warn!("no handles left to take what the controller sends: {e}");
+                    // Said once, however often it is tried until the shortage is over.
+                    if !std::mem::replace(&mut self.said_short, true) {
+                        log::warn!("no handles left to take what the controller sends: {e}");
+                    }
                     let trouble = JoinError::io("taking what the controller sends", e);
                     self.membership.status().trouble = Some(trouble);
                     return Next::Pause;
@@ -323,7 +332,7 @@ impl Member {
 
     /// The membership failed for good.
     pub(crate) fn fail(&mut self, error: JoinError) -> Next {
-        log::warn!("not on the bus: {error}");
+        log::warn!("not on the bus: {}", error.with_cause());
         self.membership.change(|s| {
             s.phase = Phase::Failed(error);
             s.channel = None;
@@ -403,8 +412,15 @@ impl Member {
 
     fn welcome(&mut self, id: u64, handles: Vec<Handle>) -> Result<Next, JoinError> {
         let mut handles = handles.into_iter();
-        let Some(directory) = handles.next().and_then(open_directory) else {
-            return Ok(Next::Shun);
+        let directory = match handles.next().map(open_directory) {
+            Some(Ok(directory)) => directory,
+            None => return Ok(Next::Shun),
+            Some(Err(e)) => {
+                // Perhaps for want of memory: what a join says that never gets beyond this.
+                let trouble = JoinError::io("mapping the controller's directory", e);
+                self.membership.status().trouble = Some(trouble);
+                return Ok(Next::Shun);
+            }
         };
         if let Some(mark) = handles.next().and_then(|h| MembersMark::from_peer(h).ok()) {
             self.mark = Some(Arc::new(mark));
@@ -433,7 +449,11 @@ impl Member {
     fn message(&mut self, packet: &[u8], handles: Vec<Handle>) -> Next {
         match protocol::decode(packet) {
             Some(ToMember::Directory) => {
-                let Some(directory) = handles.into_iter().next().and_then(open_directory) else {
+                let Some(directory) = handles
+                    .into_iter()
+                    .next()
+                    .and_then(|h| open_directory(h).ok())
+                else {
                     return Next::Shun;
                 };
                 self.membership.change(|s| s.directory = Some(directory));
@@ -571,9 +591,8 @@ fn distrust(why: impl std::fmt::Display) -> Next {
     Next::Shun
 }
 
-fn open_directory(handle: Handle) -> Option<Arc<Directory>> {
+fn open_directory(handle: Handle) -> io::Result<Arc<Directory>> {
     Directory::memory_from_peer(handle)
         .and_then(Directory::open)
         .inspect_err(|e| log::warn!("the controller's directory was refused: {e}"))
-        .ok()
 }

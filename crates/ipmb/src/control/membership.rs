@@ -160,6 +160,18 @@ impl Membership {
         sys::is_stopped(pid).then_some(pid)
     }
 
+    /// What is to be said of the controller that others wait for.
+    pub(crate) fn controller_in_words(&self) -> String {
+        if let Some(pid) = self.stopped_controller() {
+            return format!("the controller, process {pid}, is stopped");
+        }
+        let status = self.status();
+        match (&status.channel, status.controller) {
+            (Some(_), Some(peer)) => format!("the controller, process {}, is busy", peer.pid),
+            _ => "there is no controller, and nobody here may become it".to_owned(),
+        }
+    }
+
     /// What a join says whose time is up.
     pub(crate) fn why_late(&self) -> JoinError {
         match self.stopped_controller() {
