@@ -538,5 +538,29 @@ fn a_file_at_the_path_is_removed() {
         Ok(_) => panic!("it joined"),
     }
     assert_eq!(std::fs::read(&path).expect("still there"), b"precious");
+    assert_eq!(files(&dir), ["bus"]);
+    std::fs::remove_dir_all(&dir).expect("clean up");
+}
+
+#[test]
+fn a_path_that_cannot_be_used_is_not_named() {
+    let dir = std::env::temp_dir().join(name("unusable"));
+    std::fs::create_dir(&dir).expect("a directory");
+    std::fs::create_dir(dir.join("taken")).expect("a directory");
+    for (path, remedy) in [
+        ("nowhere/bus", "its directory must exist"),
+        ("taken", "remove it, or take another path"),
+    ] {
+        let path = dir.join(path);
+        let options = Options::new("by.path", label!("x"), "token").path(&path);
+        let error = ipmb::join::<u64, u64>(options, SOON).expect_err("it joined");
+        let cause = std::error::Error::source(&error)
+            .expect("a cause")
+            .to_string();
+        assert!(
+            cause.contains(path.to_str().expect("utf-8")) && cause.contains(remedy),
+            "{cause}"
+        );
+    }
     std::fs::remove_dir_all(&dir).expect("clean up");
 }
