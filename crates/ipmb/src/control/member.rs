@@ -561,6 +561,7 @@ impl Member {
                 s.phase = Phase::Seeking;
             }
         });
+        self.events.directory_changed();
         self.retry_in(self.pause());
     }
 

@@ -69,7 +69,9 @@ impl Core {
 
 impl Events for Core {
     fn directory_changed(&self) {
-        self.outbox().pump(self);
+        let mut outbox = self.outbox();
+        outbox.look_anew();
+        outbox.pump(self);
     }
 
     fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) -> Option<Vec<Handle>> {
