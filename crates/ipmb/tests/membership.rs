@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, name, role, say};
+use common::{Peer, SOON, join, listen, marks_owners, name, role, say, skip};
 use ipmb::{
     EndpointReceiver, EndpointSender, JoinError, Message, Options, RecvError, Selector, SendError,
     label,
@@ -233,6 +233,10 @@ fn a_stranger_takes_the_name_from_the_members_of_before() {
 /// What starts to be sent after a join reaches the new endpoint, also when the controller dies right after it.
 #[test]
 fn a_controllers_death_hides_who_has_just_joined() {
+    if !marks_owners() {
+        let why = "a controller's death shows a little later here (no robust lists)";
+        return skip("a_controllers_death_hides_who_has_just_joined", why);
+    }
     let (bus, mut host) = hosted("hides");
     let mut options = Options::new(bus.as_str(), label!("test"), "token");
     options.controller_affinity = false;
@@ -384,7 +388,10 @@ fn a_member_of_another_pid_namespace_is_refused_or_taken_for_dead() {
         .args(["--pid", "--fork", "true"])
         .status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: this user may not make a PID namespace");
+        skip(
+            "a_member_of_another_pid_namespace_is_refused_or_taken_for_dead",
+            "this user may not make a PID namespace",
+        );
         return;
     }
     let (bus, mut host) = hosted("pids");

@@ -70,7 +70,14 @@ fn peer() {
                 match line.as_str() {
                     "fill" => files = fill(),
                     "free" => files.clear(),
-                    "narrow" => set_limit(Limited::As, address_space() + (256 << 10)),
+                    "narrow" => {
+                        set_limit(Limited::As, address_space() + (256 << 10));
+                        // An emulator may leave its own address space alone.
+                        if Vec::<u8>::new().try_reserve_exact(64 << 20).is_ok() {
+                            say("as wide as before");
+                            continue;
+                        }
+                    }
                     "widen" => set_limit(Limited::As, u64::MAX),
                     other => panic!("{other}"),
                 }
@@ -111,6 +118,10 @@ fn peer() {
             let small = ipmb::MemoryRegion::try_new(100_000).map(|r| r.buffer_size());
             assert_eq!(small.ok(), Some(100_000));
             let refused = ipmb::MemoryRegion::try_new(100_001).expect_err("over the limit");
+            assert!(matches!(
+                refused,
+                ipmb::Error::Exhausted(Resource::Memory, _)
+            ));
             say(&cause(&refused));
             let (sender, receiver) = join::<u64, u64>(&bus, label!("files"));
             sender.send(number("files", 1)).expect("to itself");
@@ -270,7 +281,11 @@ fn a_link_is_lost_when_its_receiver_has_no_address_space_for_it() {
     // The link to itself stays small: it is the other's that does not fit.
     let first: Ends = ipmb::join(guest(&bus, "test"), SOON).expect("join");
     assert_echoes(&first, 0..10);
-    told(&mut peer, "narrow");
+    peer.tell("narrow");
+    if peer.hear() != "narrow" {
+        let test = "a_link_is_lost_when_its_receiver_has_no_address_space_for_it";
+        return skip(test, "the address space cannot be limited here");
+    }
     let second: Ends = ipmb::join(guest(&bus, "second"), SOON).expect("join");
     for n in 0..100 {
         second.0.send(number("echo", 1_000 + n)).expect("send");

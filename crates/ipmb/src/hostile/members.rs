@@ -198,7 +198,7 @@ fn introductions_pile_up_at_the_controller() {
     // What the controller keeps at most, twice, and what other tests have open.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     if limit.current.is_some_and(|n| n < 4096) {
-        eprintln!("SKIPPED: it needs 4,096 descriptors");
+        println!("SKIPPED introductions_pile_up_at_the_controller: it needs 4,096 descriptors");
         return;
     }
     let mut victim = Victim::new("orphans");
