@@ -174,6 +174,14 @@ impl JoinError {
             _ => Self::PermissionDenied,
         }
     }
+
+    /// For a line of the log, which shows no sources.
+    pub(crate) fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
 }
 
 /// Why a message was not sent.

@@ -5,6 +5,7 @@
 
 mod op;
 
+pub(crate) use op::CODE_MAX;
 pub use op::LabelOp;
 
 use crate::Error;

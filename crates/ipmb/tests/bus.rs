@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, may_unshare_net, name, role, say};
+use common::{Peer, SOON, join, listen, may_unshare_net, name, role, say, skip};
 use ipmb::{
     BytesMessage, Label, MemoryRegion, Message, MessageBox, Object, RecvError, Selector, SendError,
     label,
@@ -84,27 +84,11 @@ fn peer() {
             let options = ipmb::Options::new("by.path", label!("echo"), "token").path(bus);
             let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
             say("joined");
-            while let Ok(message) = receiver.recv(Some(Duration::from_secs(2))) {
+            while let Ok(message) = receiver.recv(SOON) {
                 sender
                     .send(Message::new(Selector::unicast("test"), message.payload))
                     .expect("send");
             }
-        }
-        // Leaves a forked child behind that lives on.
-        "forks" => {
-            let _endpoint = join::<Any, Any>(&bus, label!("forks"));
-            // SAFETY: the child only sleeps until its parent's death ends it, and then for a while.
-            if unsafe { libc::fork() } == 0 {
-                // SAFETY: closes the pipes to the test and sleeps; no lock is needed.
-                unsafe {
-                    libc::close(0);
-                    libc::close(1);
-                    libc::sleep(5);
-                    libc::_exit(0);
-                }
-            }
-            say("forked");
-            while listen().is_some() {}
         }
         other => panic!("unknown role {other}"),
     }
@@ -445,42 +429,6 @@ fn a_poll_for_messages_sleeps_through_one() {
 }
 
 #[test]
-fn an_endpoint_of_the_parent_works_in_a_forked_child() {
-    let bus = name("fork");
-    let (sender, receiver) = join::<u64, u64>(&bus, label!("test"));
-    // SAFETY: the child calls nothing that needs another thread, and ends with `_exit`.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let sent = sender.send(Message::new(Selector::unicast("test"), 1));
-        let received = receiver.try_recv();
-        drop((sender, receiver));
-        let good =
-            matches!(sent, Err(SendError::Forked)) && matches!(received, Err(RecvError::Forked));
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(if good { 0 } else { 1 }) };
-    }
-    let mut status = 0;
-    // SAFETY: waits for the child of above.
-    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-    assert_eq!(status, 0);
-    sender
-        .send(Message::new(Selector::unicast("test"), 2))
-        .unwrap();
-    assert_eq!(receiver.recv(SOON).unwrap().payload, 2);
-}
-
-#[test]
-fn a_forked_child_keeps_the_name_of_a_dead_controller() {
-    let bus = name("forkname");
-    let mut controller = Peer::start("peer", "forks", &bus);
-    controller.expect("forked");
-    controller.kill();
-    let start = std::time::Instant::now();
-    join::<(), ()>(&bus, label!("next"));
-    assert!(start.elapsed() < Duration::from_secs(2));
-}
-
-#[test]
 fn a_dropped_receiver_is_still_sent_to() {
     let bus = name("sendonly");
     let (sender, _r) = join::<u64, ()>(&bus, label!("from"));
@@ -664,7 +612,10 @@ fn endpoints_that_leave_at_once_wait_for_each_other() {
 #[test]
 fn a_path_does_not_join_two_network_namespaces() {
     if !may_unshare_net() {
-        eprintln!("SKIPPED: this user may not make a network namespace");
+        skip(
+            "a_path_does_not_join_two_network_namespaces",
+            "this user may not make a network namespace",
+        );
         return;
     }
     let dir = std::env::temp_dir().join(name("namespaces"));

@@ -123,6 +123,65 @@ fn a_leaver_leaves_more_behind_than_its_share() {
     assert_eq!(sender.stats().lost, 7);
 }
 
+/// Of what a leaver may leave behind, each message takes its part or none.
+#[test]
+fn a_parked_message_that_is_too_much_takes_others_with_it() {
+    let bus = name("much");
+    let _controller = join::<(), ()>(&bus, label!("controller"));
+    let (sender, receiver) = join::<BytesMessage, ()>(&bus, label!("leaver"));
+    let park = |format, size, objects| {
+        let data = vec![0; size];
+        let mut message = Message::new(parked("late"), BytesMessage { format, data });
+        message.objects = (0..objects).map(|_| object()).collect();
+        sender.send(message).expect("parked");
+    };
+    park(0, 65 << 20, 0);
+    park(1, 0, 65);
+    for format in 2..10 {
+        park(format, 0, 10);
+    }
+    park(10, 10, 4);
+    park(11, 10, 1);
+    park(12, 10, 0);
+    sender.leave(SOON).expect("leave");
+    drop(receiver);
+    // Six times ten handles, then four, are all that it may leave behind.
+    let (_s, late) = join::<(), BytesMessage>(&bus, label!("late"));
+    for (format, objects) in (2..8).map(|f| (f, 10)).chain([(10, 4), (12, 0)]) {
+        let arrived = late.recv(SOON).expect("handed over");
+        assert_eq!(
+            (arrived.payload.format, arrived.objects.len()),
+            (format, objects)
+        );
+    }
+    assert!(matches!(late.try_recv(), Err(RecvError::Empty)));
+    assert_eq!(sender.stats().lost, 5);
+}
+
+#[test]
+fn a_parked_message_with_a_long_selector_is_lost_on_the_way() {
+    let bus = name("long");
+    let _controller = join::<(), ()>(&bus, label!("controller"));
+    let (sender, receiver) = join::<u64, ()>(&bus, label!("leaver"));
+    // As long as its limits let it be.
+    let leaf = |n: u32| LabelOp::from(format!("{n:0>256}"));
+    let mut leaves: Vec<LabelOp> = (0..511).map(leaf).chain([LabelOp::from("late")]).collect();
+    while leaves.len() > 1 {
+        let pairs = leaves
+            .chunks(2)
+            .map(|pair| pair[0].clone().or(pair[1].clone()));
+        leaves = pairs.collect();
+    }
+    let mut selector = Selector::unicast(leaves.remove(0));
+    selector.ttl = Duration::from_secs(60);
+    sender.send(Message::new(selector, 7)).expect("parked");
+    sender.leave(SOON).expect("leave");
+    drop(receiver);
+    let (_s, late) = join::<(), u64>(&bus, label!("late"));
+    assert_eq!(late.recv(SOON).expect("handed over").payload, 7);
+    assert_eq!(sender.stats().lost, 0);
+}
+
 #[test]
 fn a_parked_object_or_region_is_lost_on_the_way() {
     let bus = name("attached");

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, name, role, say};
+use common::{Peer, SOON, join, listen, marks_owners, name, role, say, skip};
 use ipmb::{
     EndpointReceiver, EndpointSender, JoinError, Message, Options, RecvError, Selector, SendError,
     label,
@@ -138,6 +138,28 @@ fn a_leave_does_not_name_the_stopped_controller() {
     sender.leave(SOON).expect("leave");
 }
 
+/// Nobody confirms that the endpoint has left, or that it takes no more.
+#[test]
+fn a_drop_waits_for_a_stopped_controller_for_long() {
+    let (bus, host) = hosted("drop");
+    let mut options = Options::new(bus.as_str(), label!("test"), "token");
+    options.controller_affinity = false;
+    let join = || ipmb::join::<u64, u64>(options.clone(), SOON).expect("join");
+    let ((sender, receiver), both) = (join(), join());
+    host.stop();
+    let timed = |what: &str, drop: &mut dyn FnMut()| {
+        let start = Instant::now();
+        drop();
+        let took = start.elapsed();
+        // One second, and what a loaded machine adds.
+        assert!(took < Duration::from_secs(3), "{what}: {took:?}");
+    };
+    let (mut sender, mut receiver, mut both) = (Some(sender), Some(receiver), Some(both));
+    timed("the receiver", &mut || drop(receiver.take()));
+    timed("the sender", &mut || drop(sender.take()));
+    timed("both halves", &mut || drop(both.take()));
+}
+
 /// A member that is stopped while a new controller settles keeps its place in the order of joining, its links and its
 /// messages.
 #[test]
@@ -211,6 +233,10 @@ fn a_stranger_takes_the_name_from_the_members_of_before() {
 /// What starts to be sent after a join reaches the new endpoint, also when the controller dies right after it.
 #[test]
 fn a_controllers_death_hides_who_has_just_joined() {
+    if !marks_owners() {
+        let why = "a controller's death shows a little later here (no robust lists)";
+        return skip("a_controllers_death_hides_who_has_just_joined", why);
+    }
     let (bus, mut host) = hosted("hides");
     let mut options = Options::new(bus.as_str(), label!("test"), "token");
     options.controller_affinity = false;
@@ -362,7 +388,10 @@ fn a_member_of_another_pid_namespace_is_refused_or_taken_for_dead() {
         .args(["--pid", "--fork", "true"])
         .status();
     if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: this user may not make a PID namespace");
+        skip(
+            "a_member_of_another_pid_namespace_is_refused_or_taken_for_dead",
+            "this user may not make a PID namespace",
+        );
         return;
     }
     let (bus, mut host) = hosted("pids");

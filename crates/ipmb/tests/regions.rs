@@ -1,4 +1,4 @@
-//! Memory regions between processes that are really killed (promises 22, 23, 26 and 29).
+//! Memory regions between processes that are really killed (promises 22, 23 and 26).
 //!
 //! A child is this test binary once more, told by an environment variable to serve commands from its standard input,
 //! a socket. `IPMB_TEST_RUNNER` may name a program to start it through, such as an emulator.
@@ -44,8 +44,6 @@ mod ask {
     pub const BUMP: u8 = b'b';
     /// First byte of the frozen region, 1000 if it is not frozen.
     pub const FROZEN: u8 = b'f';
-    /// Fork; 1 if the child had no region and took none away.
-    pub const FORK: u8 = b'k';
     /// Make, use and drop all sorts of things; 1 if descriptors and mappings are as before.
     pub const CHURN: u8 = b'l';
 }
@@ -168,10 +166,6 @@ fn child_process() {
                 let before = (descriptors(), mappings());
                 churn();
                 u32::from(before == (descriptors(), mappings()))
-            }
-            Some(ask::FORK) => {
-                fork_with_regions();
-                1
             }
             Some(other) => panic!("command {other}"),
         };
@@ -592,66 +586,4 @@ fn a_free_that_panics_costs_no_other_its_call() {
 fn descriptors_and_mappings_are_given_back() {
     let peer = Peer::spawn();
     assert_eq!(peer.ask(ask::CHURN), 1);
-}
-
-// In a process of its own: the forked child would keep what other tests have open.
-#[test]
-fn a_forked_child_holds_no_region() {
-    let peer = Peer::spawn();
-    assert_eq!(peer.ask(ask::FORK), 1);
-}
-
-fn fork_with_regions() {
-    let mut region = MemoryRegion::new(10);
-    region.map(..).unwrap();
-    let mut other = region.clone().unwrap();
-    let mut registry = MemoryRegistry::default();
-    let freed = Rc::new(Cell::new(false));
-    let lent = {
-        let freed = freed.clone();
-        registry.alloc_with_free(10, None, move || freed.set(true))
-    };
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .unwrap();
-    // SAFETY: the child makes system calls and little else, and leaves by `_exit`.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let good = matches!(other.map(..), Err(Error::Forked))
-            && matches!(other.as_frozen(), Err(Error::Forked))
-            && matches!(other.freeze(), Err(Error::Forked))
-            && other.clone().is_err()
-            && other.ref_count() == 0;
-        drop(other);
-        drop(lent);
-        drop(registry);
-        // What the child makes for itself works.
-        let mut own = MemoryRegistry::default();
-        let good = good
-            && !freed.get()
-            && own.alloc(10, None).map(..).is_ok()
-            && own.alloc(10, None).ref_count() == 2;
-        let _ = send(&theirs, &[u8::from(good)], SendFlags::NOSIGNAL);
-        let _ = rustix::net::recv(&theirs, &mut [0], RecvFlags::empty());
-        // SAFETY: ends the child.
-        unsafe { libc::_exit(0) };
-    }
-    let mut answer = [0];
-    rustix::net::recv(&ours, &mut answer, RecvFlags::empty()).unwrap();
-    assert_eq!(answer, [1]);
-    // The child lives, and has taken nothing away nor kept anything.
-    assert_eq!(region.ref_count(), 2);
-    drop(other);
-    assert_eq!(region.ref_count(), 1);
-    region.freeze().unwrap();
-    drop(lent);
-    registry.maintain();
-    assert!(freed.get());
-    send(&ours, &[0], SendFlags::NOSIGNAL).unwrap();
-    // SAFETY: waits for the child of this test.
-    unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
 }

@@ -136,6 +136,12 @@ fn missing(role: &str) -> Vec<libc::c_long> {
             "openat" => libc::SYS_openat,
             "statx" => libc::SYS_statx,
             "newfstatat" => libc::SYS_newfstatat,
+            "memfd_create" => libc::SYS_memfd_create,
+            "eventfd2" => libc::SYS_eventfd2,
+            "epoll_create1" => libc::SYS_epoll_create1,
+            "socket" => libc::SYS_socket,
+            "fstatfs" => libc::SYS_fstatfs,
+            "prlimit64" => libc::SYS_prlimit64,
             other => panic!("unknown call {other}"),
         })
         .collect()
@@ -220,6 +226,13 @@ fn peer() {
         let ends = join(&bus, label!("peer"));
         say("joined");
         obey(ends);
+    } else if let Some(calls) = role.strip_prefix("in vain without ") {
+        enter(&missing(calls), ENOSYS, ALLOW);
+        let options = Options::new(bus, label!("peer"), "token");
+        let soon = Some(std::time::Duration::from_millis(500));
+        let refused = ipmb::join::<Any, Any>(options, soon).expect_err("it joined");
+        let cause = std::error::Error::source(&refused).expect("a cause");
+        say(&format!("{refused}: {cause}"));
     } else if role == "sandboxed" {
         let ends = join(&bus, label!("peer"));
         enter(NEEDED, ALLOW, KILL);
@@ -302,6 +315,7 @@ fn a_member_needs_a_newer_kernel_than_it_is_said_to() {
         "set_robust_list",
         "epoll_pwait2",
         "statx newfstatat",
+        "prlimit64",
         "pidfd_open membarrier set_robust_list epoll_pwait2",
     ] {
         assert_lives(&format!("without {calls}"));
@@ -318,4 +332,41 @@ fn a_member_hangs_when_a_sandbox_takes_away_what_it_used() {
     ] {
         assert_lives(&format!("sandboxed without {calls}"));
     }
+}
+
+/// As in a container whose list of calls was made for something else.
+#[test]
+fn a_call_that_is_refused_is_not_named() {
+    for (call, named) in [
+        ("memfd_create", "memfd_create"),
+        ("eventfd2", "eventfd2"),
+        ("epoll_create1", "epoll_create1"),
+        ("socket", "socket"),
+        ("fstatfs", "the controller's directory"),
+    ] {
+        let bus = name("refused");
+        let mut peer = Peer::start("peer", &format!("in vain without {call}"), &bus);
+        let said = peer.hear();
+        assert!(said.contains(named), "{said}");
+        peer.wait();
+    }
+}
+
+/// Where the kernel marks no owner words, the hang-up of its channels tells of a controller's death.
+#[test]
+fn a_controllers_death_is_never_noticed_without_robust_lists() {
+    let bus = name("unmarked");
+    let mut host = Peer::start("peer", "without set_robust_list", &bus);
+    host.expect("joined");
+    let (sender, _r) = guest(&bus, "test");
+    let mut next = Peer::start("peer", "idle", &bus);
+    next.expect("joined");
+    // It has the directory of the first one.
+    let nobody = Message::new(Selector::unicast("nobody"), Any::Number(0));
+    sender.send(nobody).expect("send");
+    host.kill();
+    let (_s, new) = guest(&bus, "new");
+    let message = Message::new(Selector::unicast("new"), Any::Number(1));
+    sender.send(message).expect("send");
+    assert_eq!(new.recv(SOON).expect("recv").payload, Any::Number(1));
 }

@@ -127,8 +127,10 @@ pub(crate) struct Member {
     pub(crate) mark: Option<Arc<MembersMark>>,
     /// The serving thread hosts the controller because this member won the election.
     pub(crate) hosts: Option<u64>,
-    /// As a leaver: what it has yet to hand over.
+    /// As a leaver: what it hands over. It keeps that until its leave is confirmed, since a controller may go before.
     pub(crate) leaving: Option<VecDeque<Parked>>,
+    /// How many of these this controller was sent.
+    pub(crate) handed: usize,
     /// As a leaver it has told the controller so.
     pub(crate) said_good_bye: bool,
     /// As a leaver it has handed the controller's role over, and does not take it again.
@@ -138,6 +140,8 @@ pub(crate) struct Member {
     again: bool,
     owes_watch: bool,
     owes_stop: bool,
+    /// Answers to that which are to come.
+    stops_asked: u32,
     /// The controller's channel has no room for what is owed.
     pub(crate) wants_room: bool,
     /// There was no room for what the controller sent.
@@ -145,6 +149,8 @@ pub(crate) struct Member {
     /// What the channel is watched for.
     pub(crate) interest: Interest,
     deferred: Option<Deferred>,
+    /// It was logged that there is no room for what the controller sends.
+    said_short: bool,
     /// What the controller may yet say.
     budget: Budget,
 }
@@ -176,6 +182,8 @@ impl Member {
             mark: None,
             hosts: None,
             leaving: None,
+            handed: 0,
+            stops_asked: 0,
             said_good_bye: false,
             gave_up: false,
             owes_introductions: false,
@@ -186,6 +194,7 @@ impl Member {
             paused: false,
             interest: Interest::Readable,
             deferred: None,
+            said_short: false,
             budget: Budget::new(Instant::now()),
         })
     }
@@ -270,9 +279,15 @@ impl Member {
                     return distrust("it floods its members");
                 }
                 Ok(packet) => packet,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Next::Nothing,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.said_short = false;
+                    return Next::Nothing;
+                }
                 Err(e) if sys::exhausted(&e).is_some() => {
-                    log::warn!("no handles left to take what the controller sends: {e}");
+                    // Said once, however often it is tried until the shortage is over.
+                    if !std::mem::replace(&mut self.said_short, true) {
+                        log::warn!("no handles left to take what the controller sends: {e}");
+                    }
                     let trouble = JoinError::io("taking what the controller sends", e);
                     self.membership.status().trouble = Some(trouble);
                     return Next::Pause;
@@ -317,7 +332,7 @@ impl Member {
 
     /// The membership failed for good.
     pub(crate) fn fail(&mut self, error: JoinError) -> Next {
-        log::warn!("not on the bus: {error}");
+        log::warn!("not on the bus: {}", error.with_cause());
         self.membership.change(|s| {
             s.phase = Phase::Failed(error);
             s.channel = None;
@@ -397,8 +412,15 @@ impl Member {
 
     fn welcome(&mut self, id: u64, handles: Vec<Handle>) -> Result<Next, JoinError> {
         let mut handles = handles.into_iter();
-        let Some(directory) = handles.next().and_then(open_directory) else {
-            return Ok(Next::Shun);
+        let directory = match handles.next().map(open_directory) {
+            Some(Ok(directory)) => directory,
+            None => return Ok(Next::Shun),
+            Some(Err(e)) => {
+                // Perhaps for want of memory: what a join says that never gets beyond this.
+                let trouble = JoinError::io("mapping the controller's directory", e);
+                self.membership.status().trouble = Some(trouble);
+                return Ok(Next::Shun);
+            }
         };
         if let Some(mark) = handles.next().and_then(|h| MembersMark::from_peer(h).ok()) {
             self.mark = Some(Arc::new(mark));
@@ -427,7 +449,11 @@ impl Member {
     fn message(&mut self, packet: &[u8], handles: Vec<Handle>) -> Next {
         match protocol::decode(packet) {
             Some(ToMember::Directory) => {
-                let Some(directory) = handles.into_iter().next().and_then(open_directory) else {
+                let Some(directory) = handles
+                    .into_iter()
+                    .next()
+                    .and_then(|h| open_directory(h).ok())
+                else {
                     return Next::Shun;
                 };
                 self.membership.change(|s| s.directory = Some(directory));
@@ -445,8 +471,14 @@ impl Member {
             Some(ToMember::NoSuchMember { link }) => self.events.no_such_member(link),
             Some(ToMember::Done) => {
                 self.membership.change(|s| s.done += 1);
-                if self.leaving.is_some() {
-                    return Next::End;
+                match self.stops_asked.checked_sub(1) {
+                    // Answers come in the order of the questions.
+                    Some(left) => self.stops_asked = left,
+                    None if self.said_good_bye => {
+                        self.leaving = Some(VecDeque::new());
+                        return Next::End;
+                    }
+                    None => return distrust("it answers what nobody asked"),
                 }
             }
             Some(ToMember::Welcome { .. } | ToMember::Refused(_)) | None => {
@@ -494,6 +526,7 @@ impl Member {
         if self.owes_stop {
             self.send(&ToController::StopReceiving, &[])?;
             self.owes_stop = false;
+            self.stops_asked += 1;
         }
         if self.owes_watch {
             self.send(&ToController::Watch(self.watches), &[])?;
@@ -511,6 +544,7 @@ impl Member {
     pub(crate) fn disconnected(&mut self) {
         self.channel = None;
         self.said_good_bye = false;
+        (self.handed, self.stops_asked) = (0, 0);
         // A controller that lets go of its members at once is not to be pestered.
         if self
             .welcomed
@@ -527,6 +561,7 @@ impl Member {
                 s.phase = Phase::Seeking;
             }
         });
+        self.events.directory_changed();
         self.retry_in(self.pause());
     }
 
@@ -557,9 +592,8 @@ fn distrust(why: impl std::fmt::Display) -> Next {
     Next::Shun
 }
 
-fn open_directory(handle: Handle) -> Option<Arc<Directory>> {
+fn open_directory(handle: Handle) -> io::Result<Arc<Directory>> {
     Directory::memory_from_peer(handle)
         .and_then(Directory::open)
         .inspect_err(|e| log::warn!("the controller's directory was refused: {e}"))
-        .ok()
 }

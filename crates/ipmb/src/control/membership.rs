@@ -8,7 +8,7 @@ use crate::{
 use std::{
     io,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 /// What the serving thread tells an endpoint. Called on the serving thread; must not block on anything that waits for it.
@@ -27,6 +27,8 @@ pub(crate) trait Events: Send + Sync {
     fn expired(&self);
     /// A leaver left a message behind.
     fn parked(&self, parked: Parked);
+    /// What waits in an endpoint that leaves: a leaver may have left it more since its leave began.
+    fn left_behind(&self) -> Vec<Parked>;
     /// So many messages were parked here and are lost.
     fn lost(&self, messages: u64);
     /// The membership has ended for good.
@@ -39,10 +41,18 @@ pub(crate) struct Parked {
     pub uuid: [u8; 16],
     pub label_op: Vec<u8>,
     pub multicast: bool,
-    pub remaining: Duration,
+    /// Until when; its way from one to the other takes of that time.
+    pub deadline: Instant,
     pub payload: Vec<u8>,
     pub objects: Vec<Handle>,
     pub regions: Vec<Handle>,
+}
+
+impl Parked {
+    /// What counts of it: the bytes of its selector and its payload.
+    pub(crate) fn len(&self) -> usize {
+        self.label_op.len() + self.payload.len()
+    }
 }
 
 /// Where a membership stands.
@@ -148,6 +158,18 @@ impl Membership {
     pub(crate) fn stopped_controller(&self) -> Option<u32> {
         let pid = self.status().controller?.pid;
         sys::is_stopped(pid).then_some(pid)
+    }
+
+    /// What is to be said of the controller that others wait for.
+    pub(crate) fn controller_in_words(&self) -> String {
+        if let Some(pid) = self.stopped_controller() {
+            return format!("the controller, process {pid}, is stopped");
+        }
+        let status = self.status();
+        match (&status.channel, status.controller) {
+            (Some(_), Some(peer)) => format!("the controller, process {}, is busy", peer.pid),
+            _ => "there is no controller, and nobody here may become it".to_owned(),
+        }
     }
 
     /// What a join says whose time is up.

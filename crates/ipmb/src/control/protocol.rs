@@ -76,10 +76,11 @@ pub(crate) enum ToController {
     Watch(bool),
     /// The endpoint takes no more messages.
     StopReceiving,
-    /// A message that waits for a receiver, left behind by a leaver. Handles: its payload's memory, objects, regions.
+    /// A message that waits for a receiver, left behind by a leaver. Handles: a memory, objects, regions. The memory has the
+    /// selector's expression and then the payload: the expression alone can be longer than a packet.
     Park {
         uuid: [u8; 16],
-        label_op: Vec<u8>,
+        label_op_len: u32,
         multicast: bool,
         remaining_ms: u64,
         len: u64,

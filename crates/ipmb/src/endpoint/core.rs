@@ -69,7 +69,9 @@ impl Core {
 
 impl Events for Core {
     fn directory_changed(&self) {
-        self.outbox().pump(self);
+        let mut outbox = self.outbox();
+        outbox.look_anew();
+        outbox.pump(self);
     }
 
     fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) -> Option<Vec<Handle>> {
@@ -104,6 +106,10 @@ impl Events for Core {
         self.outbox().adopt(self, parked);
     }
 
+    fn left_behind(&self) -> Vec<Parked> {
+        self.close()
+    }
+
     fn lost(&self, messages: u64) {
         self.outbox().stats.lost += messages;
     }
@@ -135,6 +141,9 @@ impl Events for Nobody {
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
     fn parked(&self, _: Parked) {}
+    fn left_behind(&self) -> Vec<Parked> {
+        Vec::new()
+    }
     fn lost(&self, _: u64) {}
     fn ended(&self) {}
 }

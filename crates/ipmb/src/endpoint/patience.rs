@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     SendError,
-    control::{directory::Reader, membership::Phase},
+    control::{
+        directory::Reader,
+        membership::{Phase, Status},
+    },
     link::outgoing::Sleep,
     sys,
 };
@@ -84,7 +87,17 @@ pub(super) fn wait<'c>(
     }
     if !waited.complained && now - since >= COMPLAINT {
         waited.complained = true;
-        log::warn!("send has waited for {COMPLAINT:?} for space at endpoint {target}");
+        let unheard_of = outbox.link(target).is_none_or(|l| l.out.offer().is_some());
+        let whom = outbox.in_words(target);
+        match unheard_of {
+            false => log::warn!("send has waited for {COMPLAINT:?} for space at {whom}"),
+            true => {
+                let controller = core.membership.controller_in_words();
+                log::warn!(
+                    "send has waited for {COMPLAINT:?} for a first contact with {whom}: {controller}"
+                );
+            }
+        }
     }
     let complain = (!waited.complained).then(|| since + COMPLAINT);
     let until = deadline.into_iter().chain(complain).min();
@@ -187,17 +200,31 @@ pub(super) fn settle(core: &Core, patience: Patience) -> Result<(), SendError> {
     let Patience::Until(deadline) = patience else {
         return Err(SendError::Settling);
     };
+    let mut settled = |status: &mut Status| match &status.phase {
+        Phase::Failed(error) => Some(Err(error.clone().into())),
+        Phase::Left => Some(Err(SendError::Left)),
+        Phase::Seeking => None,
+        Phase::Joined => {
+            let directory = status.directory.as_ref()?;
+            let mut reader = Reader::new(directory.clone());
+            let sound = reader.catch_up().is_ok();
+            (sound && directory.look().valid && reader.settled).then_some(Ok(()))
+        }
+    };
+    let complain = Instant::now() + COMPLAINT;
+    let first = deadline.map_or(complain, |d| d.min(complain));
     let settled = core
         .membership
-        .wait(deadline, |status| match &status.phase {
-            Phase::Failed(error) => Some(Err(error.clone().into())),
-            Phase::Left => Some(Err(SendError::Left)),
-            Phase::Seeking | Phase::Joined => {
-                let directory = status.directory.as_ref()?;
-                let mut reader = Reader::new(directory.clone());
-                let sound = reader.catch_up().is_ok();
-                (sound && directory.look().valid && reader.settled).then_some(Ok(()))
+        .wait(Some(first), &mut settled)
+        .or_else(|| {
+            if deadline != Some(first) {
+                let controller = core.membership.controller_in_words();
+                log::warn!(
+                    "send has waited for {COMPLAINT:?} until it is settled who is on the bus: {controller}"
+                );
+                return core.membership.wait(deadline, settled);
             }
+            None
         });
     settled.unwrap_or_else(|| {
         Err(match core.membership.stopped_controller() {

@@ -119,10 +119,8 @@ pub(super) fn memory(size: u64, flags: u32, seals: i32) -> std::io::Result<Handl
     }
     // SAFETY: it was opened just now.
     let fd = unsafe { Handle::from_raw_fd(fd) };
-    // SAFETY: a plain call on an open descriptor.
-    if unsafe { libc::ftruncate(fd.as_raw_fd(), size as libc::off_t) } != 0 {
-        return Err(std::io::Error::last_os_error());
-    }
+    // Not the C library's, whose sizes have 32 bits on some systems.
+    rustix::fs::ftruncate(&fd, size)?;
     // SAFETY: as above.
     let sealed = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) };
     assert_eq!(sealed, 0);

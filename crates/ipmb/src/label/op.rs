@@ -47,6 +47,8 @@ const STACK: usize = 64;
 pub(crate) const MAX_NODES: usize = 1024;
 /// How many levels an expression may have; a leaf alone has one.
 pub(crate) const MAX_DEPTH: usize = 128;
+/// No expression within the limits has more bytes of code: a leaf has its own byte, its length in two, and its text.
+pub(crate) const CODE_MAX: usize = MAX_NODES * (3 + MAX_PART_LEN);
 
 const TOO_MANY_NODES: &str = "the selector's expression has more than 1024 nodes; give the endpoints a common label part instead";
 const TOO_DEEP: &str =

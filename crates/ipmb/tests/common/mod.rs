@@ -176,6 +176,19 @@ pub fn alone_under(under: &[&str], test: &str) -> bool {
     false
 }
 
+/// Says that a test cannot run here, and why. These lines are counted.
+pub fn skip(test: &str, why: &str) {
+    println!("SKIPPED {test}: {why}");
+}
+
+/// Whether the kernel marks the words of threads that die: an emulator may have no robust lists. Without, a controller's death
+/// shows when its channels hang up, and a send in between goes by its directory.
+pub fn marks_owners() -> bool {
+    let (mut head, mut len) = (std::ptr::null_mut::<libc::c_void>(), 0usize);
+    // SAFETY: both places are valid; the kernel writes to them.
+    unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) == 0 }
+}
+
 /// Whether this user may make a network namespace, in which the names of buses are separate.
 pub fn may_unshare_net() -> bool {
     let allowed = Command::new("unshare").args(["--net", "true"]).status();

@@ -25,11 +25,14 @@ impl Controller {
     pub(super) fn accept(&mut self, wiring: &mut dyn Wiring) {
         for _ in 0..256 {
             match self.seat.accept() {
-                Ok((channel, peer)) => self.greet(channel, peer, wiring),
+                Ok((channel, peer)) => {
+                    self.said_short = false;
+                    self.greet(channel, peer, wiring);
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if sys::exhausted(&e).is_some() => {
                     if !self.turn_one_away() {
-                        log::warn!("a connection could not be accepted: {e}");
+                        self.say_short(format_args!("a connection could not be accepted: {e}"));
                         // The queue stays readable; do not spin on it.
                         wiring.change(self.seat.source(), self.seat_token, Interest::Hangup);
                         self.look_again_soon();
@@ -53,7 +56,10 @@ impl Controller {
         let accepted = self.seat.accept();
         let turned_away = accepted.is_ok();
         if let Ok((channel, peer)) = accepted {
-            log::warn!("no descriptor left to let process {} in", peer.pid);
+            self.say_short(format_args!(
+                "no descriptor left to let process {} in",
+                peer.pid
+            ));
             refuse(&channel, Refused::Full);
         }
         self.spare = Spare::new().ok();
@@ -92,7 +98,8 @@ impl Controller {
                 owes_done: 0,
                 pending: VecDeque::new(),
                 writable_wanted: false,
-                estate: (0, 0),
+                estate: Vec::new(),
+                estate_size: (0, 0),
                 left: false,
                 hung_up: false,
                 budget: Budget::new(Instant::now()),

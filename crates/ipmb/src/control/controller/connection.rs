@@ -5,6 +5,7 @@ use crate::{
     control::{
         budget::Budget,
         directory::Writer,
+        membership::Parked,
         protocol::{self, LEFT_HANDLES, Nonce, Proof, ToMember},
     },
     sys::{AsHandle, AsSource, Channel, Interest, Peer},
@@ -51,8 +52,10 @@ pub(super) struct Connection {
     /// Nothing comes any more but what it has sent.
     pub(super) hung_up: bool,
     pub(super) budget: Budget,
-    /// What it has left behind so far: handles, bytes.
-    pub(super) estate: (usize, usize),
+    /// What it leaves behind, in good order or not at all: it keeps all of it itself until its leave is confirmed.
+    pub(super) estate: Vec<Parked>,
+    /// Handles and bytes of that.
+    pub(super) estate_size: (usize, usize),
 }
 
 impl Connection {

@@ -68,6 +68,8 @@ pub(crate) struct Controller {
     /// Introductions whose makers are gone.
     orphans: VecDeque<Introduction>,
     retry: Option<Instant>,
+    /// It was logged that there is no room, and there was none since.
+    said_short: bool,
     /// A descriptor to give up when there is no other, so that a joiner can be told.
     spare: Option<Spare>,
     host: Arc<dyn Events>,
@@ -105,6 +107,7 @@ impl Controller {
             next_id,
             orphans: VecDeque::new(),
             retry: None,
+            said_short: false,
             spare: Spare::new().ok(),
             host,
         };
@@ -233,8 +236,8 @@ impl Controller {
                 Ok(packet) => self.packet(token, &buffer[..packet.len], handles, wiring),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if sys::exhausted(&e).is_some() => {
-                    log::warn!("no handles left to take an introduction: {e}");
                     wiring.change(connection.channel.source(), token, Interest::Hangup);
+                    self.say_short(format_args!("no handles left to take an introduction: {e}"));
                     self.look_again_soon();
                     return;
                 }
@@ -244,6 +247,13 @@ impl Controller {
                 self.drop_connection(token, why, wiring);
                 return;
             }
+        }
+    }
+
+    /// Logs a shortage: once, however often the same is tried until it is over.
+    fn say_short(&mut self, what: std::fmt::Arguments<'_>) {
+        if !std::mem::replace(&mut self.said_short, true) {
+            log::warn!("{what}");
         }
     }
 

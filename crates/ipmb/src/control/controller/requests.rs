@@ -6,9 +6,21 @@ use crate::{
         membership::Parked,
         protocol::{LEFT_BYTES, LEFT_HANDLES, LINK_HANDLES, ToController},
     },
-    sys::{Handle, Memory, Protection},
+    label::CODE_MAX,
+    sys::{self, Handle, Memory, Protection},
 };
-use std::{io, time::Duration};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+/// Bytes that all who are leaving may have left behind before their leaves are complete.
+const ESTATES_BYTES: usize = 256 << 20;
+/// Messages that one of them may leave behind.
+const ESTATE_MESSAGES: usize = 4096;
+
+/// A time that no clock of a running system gets to, and that can be added to it.
+const EVER: Duration = Duration::from_secs(1 << 30);
 
 impl Controller {
     pub(super) fn message(
@@ -56,7 +68,7 @@ impl Controller {
             }
             ToController::Park {
                 uuid,
-                label_op,
+                label_op_len,
                 multicast,
                 remaining_ms,
                 len,
@@ -64,36 +76,64 @@ impl Controller {
                 regions,
             } => {
                 let (objects, regions) = (usize::from(objects), usize::from(regions));
-                if handles.len() != 1 + objects + regions || len > LEFT_BYTES as u64 {
+                let label_op_len = label_op_len as usize;
+                let handles_fit = handles.len() == 1 + objects + regions;
+                if !handles_fit || len > LEFT_BYTES as u64 || label_op_len > CODE_MAX {
                     return Err("a parked message of a wrong shape");
                 }
+                let len = len as usize;
                 if let Some(connection) = self.connections.get_mut(&token) {
-                    connection.estate.0 += objects + regions;
-                    connection.estate.1 += len as usize;
-                    if connection.estate.0 > LEFT_HANDLES || connection.estate.1 > LEFT_BYTES {
+                    let (handles, bytes) = &mut connection.estate_size;
+                    *handles += objects + regions;
+                    *bytes += label_op_len + len;
+                    if *handles > LEFT_HANDLES || *bytes > LEFT_BYTES {
                         return Err("it leaves more behind than it may");
                     }
                 }
                 let mut handles = handles.into_iter();
-                let payload = handles
+                // This one's is counted by now. What is adopted is bounded again, by the endpoint that does.
+                let estates: usize = self.connections.values().map(|c| c.estate_size.1).sum();
+                let count = self.connections.get(&token).map_or(0, |c| c.estate.len());
+                if estates > ESTATES_BYTES || count >= ESTATE_MESSAGES {
+                    log::warn!("a parked message is lost: too much is left behind at once");
+                    self.host.lost(1);
+                    return Ok(());
+                }
+                let memory = handles
                     .next()
-                    .and_then(|h| read_payload(h, len as usize).ok())
                     .ok_or("a parked message without its payload")?;
+                let (label_op, payload) = match read_parked(memory, label_op_len, len) {
+                    Ok(parts) => parts,
+                    // Not the leaver's fault.
+                    Err(e) if is_shortage(&e) => {
+                        log::warn!("a parked message is lost: {e}");
+                        self.host.lost(1);
+                        return Ok(());
+                    }
+                    Err(_) => return Err("a parked message without its payload"),
+                };
                 let objects = handles.by_ref().take(objects).collect();
-                self.host.parked(Parked {
+                let (now, remaining) = (Instant::now(), Duration::from_millis(remaining_ms));
+                let parked = Parked {
                     uuid,
                     label_op,
                     multicast,
-                    remaining: Duration::from_millis(remaining_ms),
+                    deadline: now.checked_add(remaining).unwrap_or(now + EVER),
                     payload,
                     objects,
                     regions: handles.collect(),
-                });
+                };
+                if let Some(connection) = self.connections.get_mut(&token) {
+                    connection.estate.push(parked);
+                }
                 Ok(())
             }
             ToController::Leave => {
                 if let Some(connection) = self.connections.get_mut(&token) {
                     connection.left = true;
+                    for parked in std::mem::take(&mut connection.estate) {
+                        self.host.parked(parked);
+                    }
                 }
                 if self.listed.remove(&id).is_some() {
                     self.publish(|w| w.left(id), wiring);
@@ -105,21 +145,28 @@ impl Controller {
     }
 }
 
-/// Copies a parked payload out of the memory that it came in.
-fn read_payload(handle: Handle, len: usize) -> io::Result<Vec<u8>> {
-    let memory = Memory::from_peer(handle, 1, LEFT_BYTES + 4096)?;
-    if len > memory.size() {
+fn is_shortage(error: &io::Error) -> bool {
+    sys::exhausted(error).is_some() || error.kind() == io::ErrorKind::OutOfMemory
+}
+
+/// Copies a parked message's selector and payload out of the memory that they came in, one after the other.
+fn read_parked(handle: Handle, label_op: usize, payload: usize) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let memory = Memory::from_peer(handle, 1, CODE_MAX + LEFT_BYTES + 4096)?;
+    if label_op + payload > memory.size() {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let mapping = memory.map_all(Protection::Read)?;
-    let mut payload = Vec::new();
-    payload
-        .try_reserve_exact(len)
-        .map_err(|_| io::ErrorKind::OutOfMemory)?;
-    // SAFETY: the mapping and the vector have room for `len` bytes, which are all written.
-    unsafe {
-        crate::sync::copy_from_shared(mapping.start(), payload.as_mut_ptr(), len);
-        payload.set_len(len);
-    }
-    Ok(payload)
+    let copy = |from: usize, len: usize| -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        bytes
+            .try_reserve_exact(len)
+            .map_err(|_| io::ErrorKind::OutOfMemory)?;
+        // SAFETY: `from + len` is not beyond the mapping, and the vector has room for `len` bytes, which are all written.
+        unsafe {
+            crate::sync::copy_from_shared(mapping.start().add(from), bytes.as_mut_ptr(), len);
+            bytes.set_len(len);
+        }
+        Ok(bytes)
+    };
+    Ok((copy(0, label_op)?, copy(label_op, payload)?))
 }

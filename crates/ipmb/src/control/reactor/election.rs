@@ -73,9 +73,9 @@ impl Reactor {
             self.end(key);
             return;
         }
-        let text = error.to_string();
+        let text = error.with_cause();
         let before = member.membership.status().trouble.replace(error);
-        if before.is_none_or(|before| before.to_string() != text) {
+        if before.is_none_or(|before| before.with_cause() != text) {
             log::warn!("without a controller: {text}");
         }
         member.retry_in(STUMBLED);

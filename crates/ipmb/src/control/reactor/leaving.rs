@@ -9,19 +9,12 @@ use crate::{
     },
     sys::{self, AsHandle, Memory, Protection},
 };
-use std::{collections::VecDeque, io};
+use std::{collections::VecDeque, io, time::Instant};
 
 impl Reactor {
     pub(super) fn leave(&mut self, key: u64, parked: Vec<Parked>) {
         if let Some(member) = self.members.get_mut(&key) {
-            let count = parked.len();
-            let left = share(parked);
-            let lost = count - left.len();
-            if lost > 0 {
-                log::warn!("{lost} parked messages are lost: more than a leaver may leave behind");
-                member.events.lost(lost as u64);
-            }
-            member.leaving = Some(left);
+            leave_behind(member, parked);
             self.leave_if_joined(key);
         }
     }
@@ -34,12 +27,17 @@ impl Reactor {
         let id = member.membership.status().id;
         member.hosts = None;
         member.gave_up = true;
-        let nothing_parked = member.leaving.as_ref().is_none_or(VecDeque::is_empty);
         let alone = !self
             .controllers
             .get(&seat)
             .is_some_and(|c| c.has_others(id));
         self.give_up(seat, Some(id));
+        let Some(member) = self.members.get_mut(&key) else {
+            return;
+        };
+        let left_here = member.events.left_behind();
+        leave_behind(member, left_here);
+        let nothing_parked = member.leaving.as_ref().is_none_or(VecDeque::is_empty);
         if nothing_parked || alone {
             self.left(key);
         } else {
@@ -90,7 +88,7 @@ impl Reactor {
         let Some(member) = self.members.get_mut(&key) else {
             return false;
         };
-        while let Some(message) = member.leaving.as_ref().and_then(VecDeque::front) {
+        while let Some(message) = member.leaving.as_ref().and_then(|l| l.get(member.handed)) {
             let sent = park(member, message);
             match sent {
                 // A hang-up: then there is no controller any more, and the next one gets it.
@@ -106,11 +104,11 @@ impl Reactor {
                 Err(e) => {
                     log::warn!("a parked message is lost: {e}");
                     member.events.lost(1);
+                    if let Some(left) = &mut member.leaving {
+                        left.remove(member.handed);
+                    }
                 }
-                Ok(()) => {}
-            }
-            if let Some(left) = &mut member.leaving {
-                left.pop_front();
+                Ok(()) => member.handed += 1,
             }
         }
         true
@@ -123,15 +121,32 @@ impl Reactor {
     }
 }
 
-/// What of its parked messages a leaver may leave behind: the oldest.
-fn share(parked: Vec<Parked>) -> VecDeque<Parked> {
-    let (mut handles, mut bytes) = (0, 0);
+/// Adds to what a leaver has to hand over, which may be begun: a leave can be asked for again when its time was up.
+fn leave_behind(member: &mut Member, parked: Vec<Parked>) {
+    let before = member.leaving.take().unwrap_or_default();
+    // A second leave adds nothing, since nothing is sent after the first one: then the order and the place in it stay.
+    let count = before.len() + parked.len();
+    let left = share(before.into_iter().chain(parked));
+    let lost = count - left.len();
+    if lost > 0 {
+        log::warn!("{lost} parked messages are lost: more than a leaver may leave behind");
+        member.events.lost(lost as u64);
+    }
+    member.leaving = Some(left);
+}
+
+/// What of its parked messages a leaver may leave behind: the oldest. One that is too much for what is left does not keep a
+/// smaller one after it from going.
+fn share(parked: impl Iterator<Item = Parked>) -> VecDeque<Parked> {
+    let (mut handles, mut bytes) = (LEFT_HANDLES, LEFT_BYTES);
     parked
-        .into_iter()
         .filter(|message| {
-            handles += message.objects.len() + message.regions.len();
-            bytes += message.payload.len();
-            handles <= LEFT_HANDLES && bytes <= LEFT_BYTES && !crate::fault::on(6)
+            let count = message.objects.len() + message.regions.len();
+            let left = (handles.checked_sub(count), bytes.checked_sub(message.len()));
+            if let (Some(handles_left), Some(bytes_left)) = left {
+                (handles, bytes) = (handles_left, bytes_left);
+            }
+            matches!(left, (Some(_), Some(_))) && !crate::fault::on(6)
         })
         .collect()
 }
@@ -139,19 +154,24 @@ fn share(parked: Vec<Parked>) -> VecDeque<Parked> {
 /// Sends one parked message to the controller.
 fn park(member: &Member, message: &Parked) -> io::Result<()> {
     let channel = member.channel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-    let memory = Memory::new(c"ipmb-parked", message.payload.len().max(1))?;
+    let memory = Memory::new(c"ipmb-parked", message.len().max(1))?;
     let mapping = memory.map_all(Protection::ReadWrite)?;
-    // SAFETY: the mapping has room for the payload and is not shared yet.
-    unsafe { crate::sync::copy_to_shared(&message.payload, mapping.start()) };
+    // SAFETY: the mapping has room for both, one after the other, and is not shared yet.
+    unsafe {
+        crate::sync::copy_to_shared(&message.label_op, mapping.start());
+        let payload = mapping.start().add(message.label_op.len());
+        crate::sync::copy_to_shared(&message.payload, payload);
+    }
     drop(mapping);
     let mut handles = vec![memory.as_handle()];
     let attached = message.objects.iter().chain(&message.regions);
     handles.extend(attached.map(AsHandle::as_handle));
+    let remaining = message.deadline.saturating_duration_since(Instant::now());
     let packet = protocol::encode(&ToController::Park {
         uuid: message.uuid,
-        label_op: message.label_op.clone(),
+        label_op_len: message.label_op.len() as u32, // the selector was within its limits when it was parked
         multicast: message.multicast,
-        remaining_ms: u64::try_from(message.remaining.as_millis()).unwrap_or(u64::MAX),
+        remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         len: message.payload.len() as u64,
         objects: message.objects.len() as u8,
         regions: message.regions.len() as u8,

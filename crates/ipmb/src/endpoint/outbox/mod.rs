@@ -119,6 +119,12 @@ impl Outbox {
         self.refresh_slowly(core)
     }
 
+    /// The next send is to ask which directory holds, and not only whether the last one has changed: where the kernel marks
+    /// no owner words, nothing in the directory of a dead controller says so.
+    pub(crate) fn look_anew(&mut self) {
+        self.look.valid = false;
+    }
+
     #[cold]
     fn refresh_slowly(&mut self, core: &Core) -> Result<Standing, SendError> {
         if self.closed {
@@ -129,7 +135,9 @@ impl Outbox {
             match &status.phase {
                 Phase::Failed(error) => return Err(error.clone().into()),
                 Phase::Left => return Err(SendError::Left),
-                Phase::Seeking | Phase::Joined => {}
+                // It is the directory of a controller that is gone, or was left.
+                Phase::Seeking => return Ok(Standing::Settling),
+                Phase::Joined => {}
             }
             status.directory.clone()
         };

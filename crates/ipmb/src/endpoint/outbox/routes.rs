@@ -154,6 +154,18 @@ impl Outbox {
         let listed = |r: &Reader| r.members.get(&id).is_some_and(|m| m.receives);
         !self.gone.contains(&id) && self.reader.as_ref().is_some_and(listed)
     }
+
+    /// An endpoint as a message to humans names it.
+    pub(crate) fn in_words(&self, id: u64) -> String {
+        let member = self.reader.as_ref().and_then(|r| r.members.get(&id));
+        match member {
+            Some(member) => format!(
+                "endpoint {id} (process {}, {:?})",
+                member.listed.pid, member.label
+            ),
+            None => format!("endpoint {id}"),
+        }
+    }
 }
 
 /// Puts a plain message into the link to `target` if that is in the slot, usable, and has room.

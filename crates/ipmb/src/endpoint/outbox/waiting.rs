@@ -10,7 +10,6 @@ use crate::{
 };
 use std::{
     collections::HashSet,
-    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -287,22 +286,28 @@ impl Outbox {
             log::warn!("a parked message with a malformed selector was refused");
             return;
         };
-        let bytes: usize = self.waiting.iter().map(|w| w.payload.len()).sum();
+        let len = |w: &Waiting| w.origin.label_op.as_bytes().len() + w.payload.len();
+        let bytes: usize = self.waiting.iter().map(len).sum();
         let count = |w: &Waiting| w.objects.len() + w.regions.len();
         let handles: usize = self.waiting.iter().map(count).sum();
         if self.waiting.len() >= ADOPTED_MAX
-            || bytes + parked.payload.len() > ADOPTED_BYTES_MAX
+            || bytes + parked.len() > ADOPTED_BYTES_MAX
             || handles + parked.objects.len() + parked.regions.len() > ADOPTED_HANDLES_MAX
         {
             log::warn!("a parked message is lost: too much was left behind here");
             self.stats.lost += 1;
             return;
         }
-        let regions = parked
-            .regions
-            .into_iter()
-            .filter_map(|r| MemoryRegion::from_handle(r, u64::MAX).ok())
-            .collect();
+        let regions = parked.regions.into_iter();
+        let regions = regions.map(|region| MemoryRegion::from_handle(region, u64::MAX));
+        let regions = match regions.collect::<Result<_, _>>() {
+            Ok(regions) => regions,
+            Err(e) => {
+                log::warn!("a parked message is lost: {e}");
+                self.stats.lost += 1;
+                return;
+            }
+        };
         let selector = crate::Selector {
             label_op,
             mode: if parked.multicast {
@@ -310,7 +315,7 @@ impl Outbox {
             } else {
                 SelectorMode::Unicast
             },
-            ttl: parked.remaining,
+            ttl: parked.deadline.saturating_duration_since(Instant::now()),
         };
         let objects = parked.objects.into_iter().map(Object::from).collect();
         self.park(
@@ -333,10 +338,9 @@ impl Outbox {
         let mut parked = Vec::new();
         self.held = 0;
         for message in std::mem::take(&mut self.waiting) {
-            let left = message.deadline.map(|d| d.saturating_duration_since(now));
-            let remaining = match left {
+            let deadline = match message.deadline {
                 // Of a multicast that was begun another sender would not know who has it.
-                Some(left) if !left.is_zero() && message.bound.is_none() => left,
+                Some(deadline) if deadline > now && message.bound.is_none() => deadline,
                 Some(_) if !message.found => {
                     self.stats.expired += 1;
                     continue;
@@ -346,17 +350,20 @@ impl Outbox {
                     continue;
                 }
             };
-            let regions: io::Result<Vec<Handle>> = message
-                .regions
-                .into_iter()
-                .map(MemoryRegion::into_handle)
-                .collect();
-            let Ok(regions) = regions else { continue };
+            let regions = message.regions.into_iter();
+            let regions = match regions.map(MemoryRegion::into_handle).collect() {
+                Ok(regions) => regions,
+                Err(e) => {
+                    log::warn!("a parked message is lost: {e}");
+                    self.stats.lost += 1;
+                    continue;
+                }
+            };
             parked.push(Parked {
                 uuid: message.uuid,
                 label_op: message.origin.label_op.as_bytes().to_vec(),
                 multicast: message.multicast,
-                remaining,
+                deadline,
                 payload: message.payload,
                 objects: message.objects.into_iter().map(Handle::from).collect(),
                 regions,

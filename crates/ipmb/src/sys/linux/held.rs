@@ -4,7 +4,7 @@ use super::{
     Mapping, Memory, Protection, above_stdio,
     fork::Fd,
     holders,
-    memory::{has_ordinary_pages, learn_page_size},
+    memory::{has_ordinary_pages, learn_sizes},
 };
 use crate::error::Error;
 use rustix::{
@@ -248,7 +248,7 @@ fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 /// Opens what a sandbox that is entered later may take away. Where it is missing already, cloning a region says so.
 pub(crate) fn prepare() -> io::Result<()> {
     let _ = own_descriptors();
-    learn_page_size();
+    learn_sizes();
     Ok(())
 }
 
@@ -268,7 +268,14 @@ pub(super) fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
         c"/proc/self/fd",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
-    )?;
+    )
+    .map_err(|error| match error {
+        Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM => io::Error::new(
+            io::Error::from(error).kind(),
+            "a further handle of a region takes /proc/self/fd, which is not here: mount /proc, or join before it goes",
+        ),
+        other => other.into(),
+    })?;
     let fresh = Box::into_raw(Box::new(Fd::new(above_stdio(directory)?)));
     let current =
         match DIRECTORY.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {

@@ -1,6 +1,9 @@
 //! Shared memory that cannot shrink: sealed memfds and their mappings.
 
-use super::fork::{self, Fd};
+use super::{
+    fork::{self, Fd},
+    named,
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
@@ -10,7 +13,12 @@ use rustix::{
     io::Errno,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
-use std::{ffi::CStr, io, ptr::NonNull};
+use std::{
+    ffi::CStr,
+    io,
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 /// A sealed shared memory. Its size is fixed for good.
 #[derive(Debug)]
@@ -38,9 +46,32 @@ pub(crate) enum Protection {
     Frozen,
 }
 
-/// Learns the size of a page, which takes calls that a sandbox may forbid later. It is known from then on.
-pub(super) fn learn_page_size() {
+/// Learns the size of a page and the limit on the size of files, which takes calls that a sandbox may forbid later. They are
+/// known from then on.
+pub(super) fn learn_sizes() {
     let _ = rustix::param::page_size();
+    let _ = within_file_limit(1);
+}
+
+/// Refuses what is over the limit on the size of files: a memory counts as one, and making it would raise a signal that ends
+/// the process (SIGXFSZ). The limit is asked for again before a refusal, since it may have been raised.
+fn within_file_limit(size: u64) -> io::Result<()> {
+    static KNOWN: AtomicU64 = AtomicU64::new(0);
+    // Relaxed: a number by itself.
+    if size <= KNOWN.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let limit = file_limit();
+    KNOWN.store(limit, Ordering::Relaxed);
+    if size <= limit {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!(
+            "{size} bytes of shared memory are over the limit on the size of files (`ulimit -f`), {limit} bytes"
+        ),
+    ))
 }
 
 /// Whether a memory is one of ordinary pages. One of huge pages can be sealed, too, but it can run out of pages when it is
@@ -53,14 +84,25 @@ pub(super) fn has_ordinary_pages(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(fstatfs(fd)?.f_type as i64 == SHMEM)
 }
 
+/// The limit on the size of files; none if it cannot be asked for. Not by rustix, which panics where a sandbox forbids that.
+fn file_limit() -> u64 {
+    // SAFETY: plain data that the call fills, or leaves alone when it fails.
+    unsafe {
+        let mut limit: libc::rlimit64 = std::mem::zeroed();
+        match libc::getrlimit64(libc::RLIMIT_FSIZE, &raw mut limit) {
+            0 => limit.rlim_cur,
+            _ => u64::MAX,
+        }
+    }
+}
+
 impl Memory {
     /// A new memory of `size` zero bytes whose size is fixed. Add [`Seal::FutureWrite`] with [`Memory::seal`] after mapping.
     pub(crate) fn new(name: &CStr, size: usize) -> io::Result<Self> {
         let _ = crate::fault::on(30).then(rustix::process::getppid);
-        let fd = super::above_stdio(memfd_create(
-            name,
-            MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
-        )?)?;
+        within_file_limit(size as u64)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let fd = super::above_stdio(named("memfd_create", memfd_create(name, flags))?)?;
         ftruncate(&fd, size as u64)?;
         fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
         Ok(Self {

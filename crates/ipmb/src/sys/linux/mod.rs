@@ -57,8 +57,23 @@ pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
 }
 
+/// Names a call that the system does not let this process make at all, which no other error of it says.
+pub(crate) fn named<T>(call: &str, result: rustix::io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| match error {
+        Errno::NOSYS | Errno::PERM | Errno::ACCESS => io::Error::new(
+            io::Error::from(error).kind(),
+            format!("{call}: {error}; let the sandbox allow it, or take a kernel that has it"),
+        ),
+        other => other.into(),
+    })
+}
+
 /// Whether a system error says that something ran out, and what.
 pub(crate) fn exhausted(error: &io::Error) -> Option<Resource> {
+    // Over the limit on the size of files, which holds for shared memory, too.
+    if error.kind() == io::ErrorKind::FileTooLarge {
+        return Some(Resource::Memory);
+    }
     match Errno::from_io_error(error)? {
         Errno::MFILE | Errno::NFILE => Some(Resource::Handles),
         Errno::NOMEM | Errno::NOSPC | Errno::NOBUFS => Some(Resource::Memory),

@@ -118,22 +118,20 @@ impl Rendezvous {
                 owner,
                 shared,
             } => {
-                let lock = open_lock(lock_path, *owner)?;
+                // Before a lock file is made that would stay.
+                has_socket(socket)?;
+                let lock = open_lock(lock_path, *owner).map_err(|e| at(lock_path, e))?;
                 if !lock_range(&lock, libc::F_WRLCK, SEAT)? || !is_at(&lock, lock_path) {
                     return Ok(None);
                 }
                 // Only the holder of the lock gets here, so a socket is a dead controller's.
-                match std::fs::symlink_metadata(socket) {
-                    Ok(metadata) if metadata.file_type().is_socket() => {
-                        std::fs::remove_file(socket)?;
-                    }
-                    Ok(_) => return Err(occupied()),
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(e),
+                if has_socket(socket)? {
+                    std::fs::remove_file(socket).map_err(|e| at(socket, e))?;
                 }
-                let listener = listener(&SocketAddrUnix::new(socket)?)?;
+                let listener =
+                    listener(&SocketAddrUnix::new(socket)?).map_err(|e| at(socket, e))?;
                 if *shared || rustix::process::geteuid().as_raw() != *owner {
-                    open_to_all(socket)?;
+                    open_to_all(socket).map_err(|e| at(socket, e))?;
                 }
                 Ok(Some(Seat {
                     listener,
@@ -158,7 +156,10 @@ impl Rendezvous {
             Err(e) => match Errno::from_io_error(&e) {
                 // Nobody listens; the queue is full; the file is not there (yet).
                 Some(Errno::CONNREFUSED | Errno::AGAIN | Errno::NOENT) => Ok(None),
-                _ => Err(e),
+                _ => Err(match self {
+                    Self::Abstract { .. } => e,
+                    Self::Path { socket, .. } => at(socket, e),
+                }),
             },
         }
     }
@@ -172,8 +173,14 @@ impl Rendezvous {
                 Err(e) if Errno::from_io_error(&e) == Some(Errno::ADDRINUSE) => Ok(None),
                 Err(e) => Err(e),
             },
-            Self::Path { lock, owner, .. } => {
-                let fd = open_lock(lock, *owner)?;
+            Self::Path {
+                socket,
+                lock,
+                owner,
+                ..
+            } => {
+                has_socket(socket)?;
+                let fd = open_lock(lock, *owner).map_err(|e| at(lock, e))?;
                 Ok(lock_range(&fd, libc::F_WRLCK, MEMBERS)?.then_some(MembersMark(fd)))
             }
         }
@@ -283,11 +290,36 @@ fn same_file(
     matches!((a, b), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
 }
 
+/// Whether a socket lies at the path, which otherwise must be free.
+fn has_socket(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
+        Ok(_) => Err(at(path, occupied())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(at(path, e)),
+    }
+}
+
 fn occupied() -> io::Error {
     io::Error::new(
         io::ErrorKind::AlreadyExists,
         "something that is no socket lies at the bus's path",
     )
+}
+
+/// Names the file with an error, and what the user can do about it. A shortage stays as it is: its number says what ran out.
+fn at(path: &Path, error: io::Error) -> io::Error {
+    if super::exhausted(&error).is_some() {
+        return error;
+    }
+    let remedy = match error.kind() {
+        io::ErrorKind::NotFound => "; its directory must exist",
+        io::ErrorKind::PermissionDenied => "; this user must be let into its directory, and to it",
+        io::ErrorKind::ReadOnlyFilesystem => "; take a path that can be written to",
+        io::ErrorKind::AlreadyExists => "; remove it, or take another path",
+        _ => "",
+    };
+    io::Error::new(error.kind(), format!("{}: {error}{remedy}", path.display()))
 }
 
 /// Takes an open-file-description lock on one byte; false when somebody else has it.

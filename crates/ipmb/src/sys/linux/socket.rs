@@ -1,7 +1,7 @@
 //! The ordered channel with handles: a SEQPACKET socket. Non-blocking per call, because the flag of an open file
 //! description can be changed by whoever else holds it.
 
-use super::{above_stdio, fork::Fd};
+use super::{above_stdio, fork::Fd, named};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     io::Errno,
@@ -168,12 +168,7 @@ impl Channel {
 
     /// Connects to a listener. `WouldBlock` when its queue is full.
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
-        let fd = above_stdio(socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-            None,
-        )?)?;
+        let fd = new_socket()?;
         connect(&fd, address)?;
         Ok(Self(Fd::new(fd)))
     }
@@ -313,6 +308,12 @@ impl AsFd for Channel {
     }
 }
 
+fn new_socket() -> io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    above_stdio(named("socket", socket_with(family, kind, flags, None))?)
+}
+
 /// Binds a listening socket. `AddrInUse` when somebody has the name.
 pub(crate) fn listener(address: &SocketAddrUnix) -> io::Result<Fd> {
     let fd = bound(address)?;
@@ -322,12 +323,7 @@ pub(crate) fn listener(address: &SocketAddrUnix) -> io::Result<Fd> {
 
 /// Binds a socket that only holds a name.
 pub(crate) fn bound(address: &SocketAddrUnix) -> io::Result<Fd> {
-    let fd = above_stdio(socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?)?;
+    let fd = new_socket()?;
     bind(&fd, address)?;
     Ok(Fd::new(fd))
 }

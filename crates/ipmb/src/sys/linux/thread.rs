@@ -15,7 +15,13 @@ pub(crate) fn spawn(
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
         let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
-        thread
+        thread.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(
+                error.kind(),
+                format!("{error}: raise the limit on threads (`ulimit -u`, or the container's on processes)"),
+            ),
+            _ => error,
+        })
     }
 }
 

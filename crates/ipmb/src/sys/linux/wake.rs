@@ -5,7 +5,7 @@
 //! that the sender writes to: a write that could block the sender is out of its reach. The eventfd is never read; every
 //! write is an edge.
 
-use super::{above_stdio, fork::Fd};
+use super::{above_stdio, fork::Fd, named};
 use rustix::{
     event::{
         EventfdFlags, PollFd, PollFlags,
@@ -18,6 +18,10 @@ use rustix::{
 };
 use std::{io, time::Duration};
 
+fn new_epoll() -> io::Result<OwnedFd> {
+    named("epoll_create1", epoll::create(CreateFlags::CLOEXEC))
+}
+
 /// Rings the bell of one sleeper.
 #[derive(Debug)]
 pub(crate) struct Ringer(Fd);
@@ -28,9 +32,9 @@ pub(crate) struct Bell(Fd);
 
 /// A new bell.
 pub(crate) fn bell() -> io::Result<(Ringer, Bell)> {
-    let ringer = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    let ringer = above_stdio(ringer)?;
-    let bell = above_stdio(epoll::create(CreateFlags::CLOEXEC)?)?;
+    let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    let ringer = above_stdio(named("eventfd2", eventfd(0, flags))?)?;
+    let bell = above_stdio(new_epoll()?)?;
     epoll::add(
         &bell,
         &ringer,
@@ -43,7 +47,8 @@ pub(crate) fn bell() -> io::Result<(Ringer, Bell)> {
 impl Ringer {
     /// A bell within this process.
     pub(crate) fn local() -> io::Result<Self> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let fd = named("eventfd2", eventfd(0, flags))?;
         Ok(Self(Fd::new(above_stdio(fd)?)))
     }
 
@@ -121,9 +126,7 @@ pub(crate) struct WaitSet(Fd);
 
 impl WaitSet {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self(Fd::new(above_stdio(epoll::create(
-            CreateFlags::CLOEXEC,
-        )?)?)))
+        Ok(Self(Fd::new(above_stdio(new_epoll()?)?)))
     }
 
     pub(crate) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {

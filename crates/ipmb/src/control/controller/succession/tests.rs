@@ -41,6 +41,9 @@ impl Events for Nobody {
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
     fn parked(&self, _: Parked) {}
+    fn left_behind(&self) -> Vec<Parked> {
+        Vec::new()
+    }
     fn lost(&self, _: u64) {}
     fn ended(&self) {}
 }
