@@ -215,11 +215,11 @@ class LabelOp {
 /// Which bus to join, and as whom.
 class Options {
  public:
-  Options(std::string identifier, Label label, std::string token, bool controller_affinity)
-      : identifier(std::move(identifier)),
-        label(std::move(label)),
-        token(std::move(token)),
-        controller_affinity(controller_affinity) {}
+  Options(std::string the_identifier, Label the_label, std::string the_token, bool affinity)
+      : identifier(std::move(the_identifier)),
+        label(std::move(the_label)),
+        token(std::move(the_token)),
+        controller_affinity(affinity) {}
 
   std::string identifier;
   Label label;
@@ -257,6 +257,9 @@ class Settings {
   Error spin(uint32_t microseconds) {
     return detail::error(ipmb_ffi::ipmb_settings_spin(handle_.place(), microseconds));
   }
+  Error idle_link(uint32_t milliseconds) {
+    return detail::error(ipmb_ffi::ipmb_settings_idle_link(handle_.place(), milliseconds));
+  }
   Error path(const std::string& path) {
     const char* text = detail::whole(path) ? path.c_str() : nullptr;
     return detail::error(ipmb_ffi::ipmb_settings_path(handle_.place(), text));
@@ -283,8 +286,8 @@ class Settings {
 /// Who gets a message, and for how many milliseconds it waits when nobody does yet.
 class Selector {
  public:
-  Selector(LabelOp label_op, ipmb_ffi::SelectorMode mode, uint32_t ttl)
-      : label_op(std::move(label_op)), mode(mode), ttl(ttl) {}
+  Selector(LabelOp op, ipmb_ffi::SelectorMode how_many, uint32_t milliseconds)
+      : label_op(std::move(op)), mode(how_many), ttl(milliseconds) {}
 
   LabelOp label_op;
   ipmb_ffi::SelectorMode mode;

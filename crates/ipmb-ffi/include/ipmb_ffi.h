@@ -781,11 +781,11 @@ Settings ipmb_settings(void);
 /// ERROR_CODE_INVALID_ARGUMENT.
 void ipmb_settings_drop(Settings settings);
 
-/// The largest payload that this endpoint sends, in bytes (1 GiB). One that is larger is ERROR_CODE_TOO_LARGE.
+/// The largest payload that this endpoint sends or receives, in bytes (1 GiB). To send a larger one is
+/// ERROR_CODE_TOO_LARGE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
-ErrorCode ipmb_settings_max_payload(Settings *settings,
-                                    size_t bytes);
+ErrorCode ipmb_settings_max_payload(Settings *settings, size_t bytes);
 
 /// The largest memory region that this endpoint receives, in bytes. A message with one that is larger is refused with
 /// ERROR_CODE_TOO_LARGE.
@@ -811,6 +811,14 @@ ErrorCode ipmb_settings_self_queue(Settings *settings,
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_spin(Settings *settings, uint32_t microseconds);
+
+/// A link to another endpoint over which nothing went for this many milliseconds, or up to twice as long, is ended, and its
+/// memory and descriptors are given back; the next message makes a new one. Less than 10 is 10; TIMEOUT_INFINITE is never;
+/// 20 seconds by default.
+///
+/// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+ErrorCode ipmb_settings_idle_link(Settings *settings,
+                                  uint32_t milliseconds);
 
 /// Meet at an absolute path instead of at the abstract name of the identifier. A path that no socket can have makes the
 /// join fail.

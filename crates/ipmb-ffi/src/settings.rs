@@ -4,6 +4,7 @@ use crate::{
     border,
     code::{ErrorCode, Failure},
     handle::{self, Kind},
+    selector::timeout,
 };
 use libc::size_t;
 use std::{
@@ -25,6 +26,7 @@ pub(crate) struct Chosen {
     link_capacity: Option<usize>,
     self_queue: Option<usize>,
     spin: Option<Duration>,
+    idle_link: Option<Duration>,
     path: Option<PathBuf>,
     owner: Option<u32>,
     access: Option<ipmb::Access>,
@@ -51,6 +53,9 @@ impl Chosen {
         }
         if let Some(time) = self.spin {
             options = options.spin(time);
+        }
+        if let Some(time) = self.idle_link {
+            options = options.idle_link(time);
         }
         if let Some(path) = &self.path {
             options = options.path(path);
@@ -91,7 +96,8 @@ unsafe fn set(
     border::code(|| change(unsafe { handle::get_mut::<Chosen>(settings)? }))
 }
 
-/// The largest payload that this endpoint sends, in bytes (1 GiB). One that is larger is ERROR_CODE_TOO_LARGE.
+/// The largest payload that this endpoint sends or receives, in bytes (1 GiB). To send a larger one is
+/// ERROR_CODE_TOO_LARGE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -173,6 +179,25 @@ pub unsafe extern "C" fn ipmb_settings_spin(
     unsafe {
         set(settings, |chosen| {
             chosen.spin = Some(Duration::from_micros(microseconds.into()));
+            Ok(())
+        })
+    }
+}
+
+/// A link to another endpoint over which nothing went for this many milliseconds, or up to twice as long, is ended, and its
+/// memory and descriptors are given back; the next message makes a new one. Less than 10 is 10; TIMEOUT_INFINITE is never;
+/// 20 seconds by default.
+///
+/// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ipmb_settings_idle_link(
+    settings: *mut Settings,
+    milliseconds: u32,
+) -> ErrorCode {
+    // SAFETY: as the crate's text demands of all handles.
+    unsafe {
+        set(settings, |chosen| {
+            chosen.idle_link = Some(timeout(milliseconds).unwrap_or(Duration::MAX));
             Ok(())
         })
     }

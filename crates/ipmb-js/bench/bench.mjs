@@ -129,7 +129,8 @@ async function start(role, argument) {
 }
 
 async function rustPeer(bus) {
-  const program = process.env.IPMB_JS_PEER ?? path.join(path.dirname(self), '../../../target/release/examples/js_peer');
+  const target = process.env.CARGO_TARGET_DIR ?? path.join(path.dirname(self), '../../../target');
+  const program = process.env.IPMB_JS_PEER ?? path.join(target, 'release/examples/js_peer');
   if (!fs.existsSync(program)) throw new Error(`${program} is missing: cargo build --release -p ipmb-js --example js_peer`);
   const child = spawn(program, [bus, 'sink'], { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise((resolve) => readline.createInterface({ input: child.stdout }).once('line', resolve));

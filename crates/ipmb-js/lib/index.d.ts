@@ -12,13 +12,16 @@ export interface JoinOptions {
   controllerAffinity?: boolean;
   /** The largest payload in bytes, sent or received. Default 1 GiB. */
   maxPayload?: number;
-  /** Bytes of ring for each link to this endpoint: a power of two from 64 KiB to 64 MiB. Default 1 MiB. */
+  /** Bytes of ring for each link from this endpoint: a power of two from 64 KiB to 64 MiB. Default 1 MiB. */
   linkCapacity?: number;
-  /** Bytes that {@link Sender.send} lets wait for one receiver whose link is full. Default 64 MiB. */
+  /** Bytes that {@link Sender.send} lets wait for one receiver whose link is full, copied buffers included. Default 64 MiB. */
   outboundQueue?: number;
   /** Meet at an absolute path in the file system in place of an abstract name. */
   path?: string;
 }
+
+/** What earlier versions call {@link JoinOptions}. */
+export type Options = JoinOptions;
 
 /**
  * Joins a bus. Blocks until it has, at most for `timeout` milliseconds; without one for as long as it takes.
@@ -27,7 +30,7 @@ export interface JoinOptions {
  */
 export function join(options: JoinOptions, timeout?: number | null): { sender: Sender; receiver: Receiver };
 
-/** Joins a bus without blocking the event loop. */
+/** Joins a bus without blocking the event loop. A join that waits keeps the process running. Rejected as {@link join} throws. */
 export function joinAsync(options: JoinOptions, timeout?: number | null): Promise<{ sender: Sender; receiver: Receiver }>;
 
 /** The version of the library. */
@@ -43,6 +46,7 @@ export type IpmbErrorCode =
   | 'IPMB_CLOSED'
   | 'IPMB_CONTROLLER_STOPPED'
   | 'IPMB_DECODE'
+  | 'IPMB_EMPTY'
   | 'IPMB_ENCODE'
   | 'IPMB_EXHAUSTED'
   | 'IPMB_FORKED'
@@ -56,11 +60,14 @@ export type IpmbErrorCode =
   | 'IPMB_LIMIT'
   | 'IPMB_NAME_SQUATTED'
   | 'IPMB_NOT_A_REGION'
+  | 'IPMB_NOT_FROZEN'
   | 'IPMB_NO_EXTERNAL_BUFFERS'
   | 'IPMB_NO_NATIVE'
   | 'IPMB_OUT_OF_BOUNDS'
+  | 'IPMB_PANIC'
   | 'IPMB_PERMISSION_DENIED'
   | 'IPMB_REGION_TOO_LARGE'
+  | 'IPMB_SETTLING'
   | 'IPMB_TIMEOUT'
   | 'IPMB_TOKEN_MISMATCH'
   | 'IPMB_TOO_LARGE'
@@ -122,12 +129,15 @@ export class Sender {
   /**
    * Sends a message. On a full link it is copied to the receiver's queue, which is sent in order as there is room.
    * `buffers` travel as memory regions: one that shows a whole region ({@link MemoryRegion.mapShared}) without a copy.
-   * @throws `IPMB_FULL` if the queue would grow over its limit.
+   * @throws `IPMB_FULL` if the queue would grow over its limit, or the messages from this endpoint to itself over theirs.
    */
   send(selector: Selector, bytesMessage: BytesMessage, buffers?: Buffer[] | null, attachments?: Attachments): void;
   /** Sends a message if that is possible at once. False: some receiver's link is full, and that one gets nothing. */
   trySend(selector: Selector, bytesMessage: BytesMessage, buffers?: Buffer[] | null, attachments?: Attachments): boolean;
-  /** Sends a message in the order of `send`, whatever waits already. Settled when it is in the links of its receivers. */
+  /**
+   * Sends a message in the order of `send`, however long the queue is. Settled when it is in the links of its receivers. What
+   * an endpoint has sent to itself and not received has a limit also here: `IPMB_FULL`.
+   */
   sendAsync(selector: Selector, bytesMessage: BytesMessage, buffers?: Buffer[] | null, attachments?: Attachments): Promise<void>;
   /** Bytes that wait in queues. While there are any, the process does not end by itself. */
   readonly queued: number;

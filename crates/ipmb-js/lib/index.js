@@ -1,7 +1,6 @@
 'use strict';
 
 const native = require('./native.js');
-const { failure } = require('./errors.js');
 const { LabelOp } = require('./label.js');
 const { MemoryRegion, MemoryRegistry } = require('./region.js');
 const { Receiver } = require('./receiver.js');
@@ -17,10 +16,16 @@ function join(options, timeout) {
 }
 
 /** Joins a bus without blocking the event loop. */
-async function joinAsync(options, timeout) {
-  const joined = await native.joinAsync(options, timeout ?? undefined);
-  if (joined.sender === undefined) throw failure(joined.code, joined.message);
-  return dress(joined);
+function joinAsync(options, timeout) {
+  return new Promise((resolve, reject) => {
+    const joining = native.NativeJoining.start(options, timeout ?? undefined, () => {
+      try {
+        resolve(dress(joining.finish()));
+      } catch (error) {
+        reject(error);
+      }
+    });
+  });
 }
 
 module.exports.join = join;

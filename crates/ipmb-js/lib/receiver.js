@@ -7,8 +7,10 @@ const { Turns } = require('./turns.js');
 /** Small messages are put into shared slabs, as Node's own small buffers are. */
 const SLAB = 32 << 10;
 const SMALL = 4 << 10;
+// What the native `next` returns, beside lengths and formats, and buffers.
 const NOTHING = -1;
 const APART = -2;
+const WITH = -3;
 
 const over = new Set(['IPMB_CLOSED', 'IPMB_LEFT']);
 
@@ -131,17 +133,29 @@ class Receiver {
       this.#slab = Buffer.allocUnsafeSlow(SLAB);
       this.#offset = 0;
     }
-    const what = native.next(this.#number, this.#slab, this.#offset, SMALL);
-    if (what >= 0) {
-      const format = what % 65536;
-      const length = (what - format) / 65536;
-      const data = this.#slab.subarray(this.#offset, this.#offset + length);
-      // Aligned, so that typed arrays can be made of it.
-      this.#offset += (length + 7) & ~7;
-      return { bytesMessage: { format, data }, objects: [], memoryRegions: [] };
+    const slab = this.#slab;
+    const at = this.#offset;
+    const what = native.next(this.#number, slab, at, SMALL);
+    if (typeof what !== 'number') {
+      // A buffer; before the next message the slab has its format, and whether something came with it.
+      const bytesMessage = { format: slab[at] | (slab[at + 1] << 8), data: what };
+      if (slab[at + 2] === 0) return { bytesMessage, objects: [], memoryRegions: [] };
+      const { objects, regions } = this.#native.take();
+      return { bytesMessage, objects, memoryRegions: regions };
     }
     if (what === NOTHING) return undefined;
-    const { format, data, objects, regions } = this.#native.take();
+    if (what === APART) {
+      const { format, data, objects, regions } = this.#native.take();
+      return { bytesMessage: { format, data }, objects, memoryRegions: regions };
+    }
+    const told = what >= 0 ? what : WITH - what;
+    const format = told % 65536;
+    const length = (told - format) / 65536;
+    const data = slab.subarray(at, at + length);
+    // Aligned, so that typed arrays can be made of it.
+    this.#offset += (length + 7) & ~7;
+    if (what >= 0) return { bytesMessage: { format, data }, objects: [], memoryRegions: [] };
+    const { objects, regions } = this.#native.take();
     return { bytesMessage: { format, data }, objects, memoryRegions: regions };
   }
 

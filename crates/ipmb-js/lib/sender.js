@@ -18,6 +18,12 @@ const REFUSED = -1;
 const SOON = 4;
 const LATER = 500;
 
+/**
+ * Milliseconds for which a full link is looked at once a turn of the event loop before its receiver is asked to tell of room:
+ * to be told of each message that it takes costs both sides more than the message.
+ */
+const LOOK = 0.05;
+
 /** The sending half of an endpoint. */
 class Sender {
   #native;
@@ -27,6 +33,8 @@ class Sender {
   #turns = new Turns();
   #timer;
   #again;
+  /** Until when a full link is looked at. */
+  #until = 0;
   // Referenced weakly by the native part unless something waits.
   #room = () => this.#drain(false);
 
@@ -88,13 +96,13 @@ class Sender {
 
   /** Sees to it that what waits goes on. */
   #watch() {
-    if (this.#timer !== undefined) return;
-    this.#schedule(this.#native.watch(this.#room) ? SOON : LATER);
+    if (this.#timer !== undefined || this.#again !== undefined) return;
+    this.#until = performance.now() + LOOK;
+    this.#look();
   }
 
-  #schedule(ms) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#drain(true), ms);
+  #look() {
+    this.#again = setImmediate(() => this.#drain(true));
   }
 
   #drain(all) {
@@ -108,10 +116,23 @@ class Sender {
       return; // Closed meanwhile; that has told everybody.
     }
     if (drained.waits) {
-      this.#schedule(drained.soon ? SOON : LATER);
-      if (drained.again) this.#again = setImmediate(() => this.#drain(true));
+      const now = performance.now();
+      if (drained.sent.length > 0) this.#until = now + LOOK;
+      if (drained.again || now < this.#until) this.#look();
+      else this.#ask(drained.soon);
     }
     this.#report(drained);
+  }
+
+  /** Asks to be told of room, and looks again by itself now and then. */
+  #ask(soon) {
+    try {
+      soon = this.#native.watch(this.#room) || soon;
+    } catch {
+      soon = true; // Nobody tells, for want of a descriptor.
+    }
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#drain(true), soon ? SOON : LATER);
   }
 
   #report({ sent, failed, errors }) {

@@ -8,7 +8,7 @@ const { fileName } = require('../lib/platform.js');
 
 const debug = process.argv.includes('--debug');
 const root = path.join(__dirname, '..', '..', '..');
-const cargo = spawnSync('cargo', ['build', '-p', 'ipmb-js', '--message-format=json', ...(debug ? [] : ['--release'])], {
+const cargo = spawnSync('cargo', ['build', '-p', 'ipmb-js', '--message-format=json-render-diagnostics', ...(debug ? [] : ['--release'])], {
   cwd: root,
   stdio: ['ignore', 'pipe', 'inherit'],
   encoding: 'utf8',

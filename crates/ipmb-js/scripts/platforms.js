@@ -1,12 +1,14 @@
 'use strict';
-// Lays out what is published: one package per platform with its native part, in npm/, and their names as optional
-// dependencies of this package. Run it where the native parts (ipmb-js.*.node) are; it prints what is left to do.
+// Lays out what is published, in npm/ or the directory that is named: one package per platform with its native part, and
+// their names as optional dependencies of this package. Run it where the native parts (ipmb-js.*.node) are; it prints what is
+// left to do.
 
 const fs = require('node:fs');
 const path = require('node:path');
 const { platforms, fileName, packageName } = require('../lib/platform.js');
 
 const here = path.join(__dirname, '..');
+const out = path.resolve(process.argv[2] ?? path.join(here, 'npm'));
 const manifest = JSON.parse(fs.readFileSync(path.join(here, 'package.json'), 'utf8'));
 const found = [];
 for (const platform of platforms) {
@@ -15,7 +17,7 @@ for (const platform of platforms) {
     console.log(`${native} is not here: ${packageName(platform)} is left out`);
     continue;
   }
-  const dir = path.join(here, 'npm', platform.name);
+  const dir = path.join(out, platform.name);
   fs.mkdirSync(dir, { recursive: true });
   fs.copyFileSync(path.join(here, native), path.join(dir, native));
   for (const license of ['LICENSE-MIT', 'LICENSE-APACHE']) fs.copyFileSync(path.join(here, license), path.join(dir, license));
@@ -42,9 +44,10 @@ const published = {
 };
 delete published.devDependencies;
 delete published.scripts;
-const dir = path.join(here, 'npm', 'ipmb-js');
+const dir = path.join(out, 'ipmb-js');
 fs.rmSync(dir, { recursive: true, force: true });
 fs.mkdirSync(dir, { recursive: true });
 for (const name of manifest.files) fs.cpSync(path.join(here, name), path.join(dir, name), { recursive: true });
 fs.writeFileSync(path.join(dir, 'package.json'), JSON.stringify(published, null, 2) + '\n');
-console.log('npm publish each of: ' + [...found.map((platform) => `npm/${platform.name}`), 'npm/ipmb-js'].join(' '));
+const names = [...found.map((platform) => platform.name), 'ipmb-js'];
+console.log('npm publish each of: ' + names.map((name) => path.relative(process.cwd(), path.join(out, name))).join(' '));

@@ -11,6 +11,7 @@ pub(crate) type Result<T> = std::result::Result<T, Fail>;
 pub(crate) const CLOSED: &str = "IPMB_CLOSED";
 pub(crate) const FULL: &str = "IPMB_FULL";
 pub(crate) const INVALID_ARGUMENT: &str = "IPMB_INVALID_ARGUMENT";
+const EXHAUSTED: &str = "IPMB_EXHAUSTED";
 const IO: &str = "IPMB_IO";
 
 pub(crate) fn fail(code: &'static str, text: impl Into<String>) -> Fail {
@@ -22,7 +23,11 @@ pub(crate) fn closed(what: &str) -> Fail {
 }
 
 pub(crate) fn io(what: &str, error: &std::io::Error) -> Fail {
-    fail(IO, format!("{what}: {error}"))
+    let code = match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => EXHAUSTED,
+        _ => IO,
+    };
+    fail(code, format!("{what}: {error}"))
 }
 
 /// The error's text with those of its causes.
@@ -46,7 +51,7 @@ pub(crate) fn of_join(error: &JoinError) -> Fail {
         JoinError::NameSquatted { .. } => "IPMB_NAME_SQUATTED",
         JoinError::InvalidIdentifier { .. } => "IPMB_INVALID_IDENTIFIER",
         JoinError::InvalidOption { .. } => "IPMB_INVALID_OPTION",
-        JoinError::Exhausted(..) => "IPMB_EXHAUSTED",
+        JoinError::Exhausted(..) => EXHAUSTED,
         _ => IO,
     };
     told(code, error)
@@ -64,7 +69,7 @@ pub(crate) fn of_send(error: &SendError) -> Fail {
         SendError::TooLarge { .. } => "IPMB_TOO_LARGE",
         SendError::TooManyAttachments { .. } => "IPMB_TOO_MANY_ATTACHMENTS",
         SendError::Message(error) => return of_error(error),
-        SendError::Exhausted(..) => "IPMB_EXHAUSTED",
+        SendError::Exhausted(..) => EXHAUSTED,
         SendError::Left => "IPMB_LEFT",
         SendError::Forked => "IPMB_FORKED",
         _ => IO,
@@ -81,7 +86,7 @@ pub(crate) fn of_recv(error: &RecvError) -> Fail {
         RecvError::TokenMismatch => "IPMB_TOKEN_MISMATCH",
         RecvError::PermissionDenied => "IPMB_PERMISSION_DENIED",
         RecvError::Attachment(error) => return of_error(error),
-        RecvError::Exhausted(..) => "IPMB_EXHAUSTED",
+        RecvError::Exhausted(..) => EXHAUSTED,
         RecvError::Left => "IPMB_LEFT",
         RecvError::Forked => "IPMB_FORKED",
         _ => IO,
@@ -101,7 +106,7 @@ pub(crate) fn of_error(error: &Error) -> Fail {
         Error::NotARegion(_) => "IPMB_NOT_A_REGION",
         Error::RegionTooLarge { .. } => "IPMB_REGION_TOO_LARGE",
         Error::Forked => "IPMB_FORKED",
-        Error::Exhausted(..) => "IPMB_EXHAUSTED",
+        Error::Exhausted(..) => EXHAUSTED,
         _ => IO,
     };
     told(code, error)

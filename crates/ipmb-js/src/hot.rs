@@ -142,8 +142,15 @@ impl<const N: usize> Arguments<N> {
     }
 }
 
-/// Runs a call: makes its result a number, and an error or a panic an exception.
-fn answer(env: sys::napi_env, run: impl FnOnce() -> Result<f64>) -> sys::napi_value {
+/// What a call returns.
+pub(crate) enum Answer {
+    Number(f64),
+    /// A value that this call has made.
+    Value(sys::napi_value),
+}
+
+/// Runs a call: makes an error or a panic an exception.
+fn answer(env: sys::napi_env, run: impl FnOnce() -> Result<Answer>) -> sys::napi_value {
     let panicked = |_| {
         Err(fail(
             "IPMB_PANIC",
@@ -154,9 +161,10 @@ fn answer(env: sys::napi_env, run: impl FnOnce() -> Result<f64>) -> sys::napi_va
     let mut value = ptr::null_mut();
     match result {
         // SAFETY: `env` is that of the call under way, here and below.
-        Ok(number) => unsafe {
+        Ok(Answer::Number(number)) => unsafe {
             sys::napi_create_double(env, number, &mut value);
         },
+        Ok(Answer::Value(made)) => value = made,
         // SAFETY: as above.
         Err(error) => unsafe { JsError::from(error).throw_into(env) },
     }
@@ -184,7 +192,8 @@ unsafe extern "C" fn send(env: sys::napi_env, info: sys::napi_callback_info) -> 
             unsafe { slice::from_raw_parts(start, len) }
         };
         let selector = sender::selector(op, mode, ttl)?;
-        half.post(selector, format, data, Vec::new(), Vec::new(), otherwise)
+        half.post(selector, format, data, Vec::new(), Vec::new(), 0, otherwise)
+            .map(Answer::Number)
     })
 }
 
@@ -204,7 +213,8 @@ unsafe extern "C" fn next(env: sys::napi_env, info: sys::napi_callback_info) -> 
             // SAFETY: the rest of a slab that only the receiver's JavaScript has, behind what it gave out; it does not run.
             unsafe { slice::from_raw_parts_mut(start.add(offset), len - offset) }
         };
-        half.next(room, small)
+        // SAFETY: `env` is that of this call.
+        unsafe { half.next(env, room, small) }
     })
 }
 

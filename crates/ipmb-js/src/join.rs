@@ -2,19 +2,23 @@
 
 use crate::{
     ends,
-    fail::{INVALID_ARGUMENT, Result, fail, of_join},
+    fail::{INVALID_ARGUMENT, Result, fail, io, of_join},
+    inbound::Inbound,
     outbound::Outbound,
+    poller::Poller,
     receiver::NativeReceiver,
     region::whole,
     sender::NativeSender,
 };
-use ipmb::{BytesMessage, EndpointReceiver, EndpointSender, Label, Options};
-use napi::{
-    Task,
-    bindgen_prelude::{AsyncTask, Env},
-};
+use ipmb::{EndpointReceiver, EndpointSender, JoinError, Label, Options};
+use napi::bindgen_prelude::{Env, Function};
 use napi_derive::napi;
-use std::time::Duration;
+use std::{
+    cell::RefCell,
+    io::Write,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 /// Bytes that may wait for one receiver, unless the options say otherwise.
 const QUEUE: f64 = (64 << 20) as f64;
@@ -32,7 +36,7 @@ pub struct JoinOptions {
     pub controller_affinity: Option<bool>,
     /// The largest payload, in bytes.
     pub max_payload: Option<f64>,
-    /// Bytes of ring for each link to this endpoint.
+    /// Bytes of ring for each link from this endpoint.
     pub link_capacity: Option<f64>,
     /// Bytes that may wait for one receiver.
     pub outbound_queue: Option<f64>,
@@ -40,7 +44,7 @@ pub struct JoinOptions {
     pub path: Option<String>,
 }
 
-type Halves = (EndpointSender<Outbound>, EndpointReceiver<BytesMessage>);
+type Halves = (EndpointSender<Outbound>, EndpointReceiver<Inbound>);
 
 /// Both halves of an endpoint.
 #[napi(object, object_from_js = false)]
@@ -51,18 +55,15 @@ pub struct Joined {
     pub receiver: NativeReceiver,
 }
 
-/// How it went. An error of a task has no code of its own, so it is a value until JavaScript throws it.
-pub struct Outcome(Result<Halves>);
-
-/// A join that is under way on another thread.
-pub struct Joining {
+/// A join that is to be made.
+struct Plan {
     options: Options,
     timeout: Option<Duration>,
     queue: usize,
 }
 
 impl JoinOptions {
-    fn read(self, timeout: Option<f64>) -> Result<Joining> {
+    fn read(self, timeout: Option<f64>) -> Result<Plan> {
         let queue = whole(self.outbound_queue.unwrap_or(QUEUE), "outboundQueue")?;
         let label = Label::from(self.label);
         let mut options = Options::new(self.identifier, label, self.token);
@@ -86,7 +87,7 @@ impl JoinOptions {
                 )
             })?),
         };
-        Ok(Joining {
+        Ok(Plan {
             options,
             timeout,
             queue,
@@ -94,42 +95,73 @@ impl JoinOptions {
     }
 }
 
-impl Joining {
-    fn join(&self) -> Result<Halves> {
-        ipmb::join(self.options.clone(), self.timeout).map_err(|e| of_join(&e))
-    }
-
-    fn dress(&self, env: Env, (sender, receiver): Halves) -> Joined {
-        ends::watch(env);
-        Joined {
-            sender: NativeSender::of(sender, self.queue),
-            receiver: NativeReceiver::of(receiver),
-        }
+fn dress(env: Env, (sender, receiver): Halves, queue: usize) -> Joined {
+    ends::watch(env);
+    Joined {
+        sender: NativeSender::of(sender, queue),
+        receiver: NativeReceiver::of(receiver),
     }
 }
 
 /// Joins a bus; blocks until it has, at most for `timeout` milliseconds.
 #[napi]
 pub fn join(env: Env, options: JoinOptions, timeout: Option<f64>) -> Result<Joined> {
-    let joining = options.read(timeout)?;
-    let halves = joining.join()?;
-    Ok(joining.dress(env, halves))
+    let plan = options.read(timeout)?;
+    let halves = ipmb::join(plan.options, plan.timeout).map_err(|e| of_join(&e))?;
+    Ok(dress(env, halves, plan.queue))
+}
+
+/// A join that is under way on a thread of its own: not on one of libuv's, for which the end of a process or of a worker
+/// waits. When the environment is gone before it is done, the endpoint leaves again at once.
+#[napi]
+pub struct NativeJoining {
+    outcome: Arc<Mutex<Option<std::result::Result<Halves, JoinError>>>>,
+    queue: usize,
+    poller: RefCell<Option<Poller>>,
 }
 
 #[napi]
-impl Task for Joining {
-    type Output = Outcome;
-    type JsValue = napi::Either<Joined, Refused>;
-
-    fn compute(&mut self) -> napi::Result<Self::Output> {
-        Ok(Outcome(self.join()))
+impl NativeJoining {
+    /// Starts to join. `callback` is called when it is over.
+    #[napi(factory)]
+    pub fn start(
+        env: Env,
+        options: JoinOptions,
+        timeout: Option<f64>,
+        callback: Function<'_, (), ()>,
+    ) -> Result<Self> {
+        let plan = options.read(timeout)?;
+        let (over, mut tell) = std::io::pipe().map_err(|e| io("making a pipe", &e))?;
+        let poller = Poller::new(env, over.into(), &callback)?;
+        poller.hold(true)?;
+        let outcome = Arc::new(Mutex::new(None));
+        let place = outcome.clone();
+        std::thread::Builder::new()
+            .name("ipmb-js-join".into())
+            .spawn(move || {
+                let joined = ipmb::join(plan.options, plan.timeout);
+                *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined);
+                // If nobody reads it any more, `joined` goes with `place`. The pipe's end says the same as the byte.
+                let _ = tell.write_all(&[1]);
+            })
+            .map_err(|e| io("starting a thread to join", &e))?;
+        Ok(Self {
+            outcome,
+            queue: plan.queue,
+            poller: RefCell::new(Some(poller)),
+        })
     }
 
-    fn resolve(&mut self, env: Env, output: Self::Output) -> napi::Result<Self::JsValue> {
-        Ok(match output.0 {
-            Ok(halves) => napi::Either::A(self.dress(env, halves)),
-            Err(error) => napi::Either::B(Refused::of(error)),
-        })
+    /// How it went, once `callback` was called.
+    #[napi]
+    pub fn finish(&self, env: Env) -> Result<Joined> {
+        drop(self.poller.take());
+        let outcome = self.outcome.lock();
+        match outcome.unwrap_or_else(PoisonError::into_inner).take() {
+            Some(Ok(halves)) => Ok(dress(env, halves, self.queue)),
+            Some(Err(error)) => Err(of_join(&error)),
+            None => Err(fail("IPMB_PANIC", "a bug in ipmb-js: joining panicked")),
+        }
     }
 }
 
@@ -149,12 +181,6 @@ impl Refused {
             message: error.reason.clone(),
         }
     }
-}
-
-/// Joins a bus on another thread.
-#[napi]
-pub fn join_async(options: JoinOptions, timeout: Option<f64>) -> Result<AsyncTask<Joining>> {
-    options.read(timeout).map(AsyncTask::new)
 }
 
 /// The version of the library.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `join.rs` | joining, and its options |
 //! | `sender.rs`, `lines.rs`, `outbound.rs` | sending at once, what waits for space, and the payload |
-//! | `receiver.rs` | taking what is there |
+//! | `receiver.rs`, `inbound.rs` | taking what is there, and the payload |
 //! | `poller.rs`, `uv.rs` | waiting for descriptors in the event loop |
 //! | `label_op.rs`, `object.rs`, `region.rs`, `registry.rs` | the classes of the same names |
 //! | `hot.rs` | the two calls per message |
@@ -20,6 +20,7 @@
 mod ends;
 mod fail;
 mod hot;
+mod inbound;
 mod join;
 mod label_op;
 mod lines;

@@ -193,7 +193,7 @@ impl Lines {
         self.lines.keys().filter(|id| untold(id)).count() > 0 || !self.unsettled.items.is_empty()
     }
 
-    /// Sends what can be sent now: for those who have news of room, or (`all`) for everybody.
+    /// Sends what can be sent now: for those who have news of room, or (`all`) for everybody. Does not ask for more news.
     pub(crate) fn drain(&mut self, all: bool, done: &mut Vec<Done>) -> Outlook {
         let news = self.sender.rooms();
         let mut due: VecDeque<u64> = if all {
@@ -225,11 +225,7 @@ impl Lines {
             }
             if !line.items.is_empty() {
                 self.lines.insert(id, line);
-                if !blocked {
-                    outlook.again = true;
-                } else if !self.sender.watch_room(id) {
-                    outlook.soon = true;
-                }
+                outlook.again |= !blocked;
             }
         }
         outlook

@@ -3,28 +3,35 @@
 use crate::{
     ends,
     fail::{Result, closed, io, of_recv},
-    hot::Table,
+    hot::{Answer, Table},
+    inbound::{self, Data, Inbound},
     object::JsObject,
     poller::Poller,
     region::JsRegion,
 };
-use ipmb::{BytesMessage, EndpointReceiver, Message, RecvError};
-use napi::bindgen_prelude::{Buffer, Env, Function};
+use ipmb::{EndpointReceiver, MemoryRegion, Object, RecvError};
+use napi::{
+    bindgen_prelude::{Buffer, Env, Function},
+    sys,
+};
 use napi_derive::napi;
 use std::{cell::RefCell, os::fd::AsFd, rc::Rc};
 
 /// What `next` returns when there is no message.
 const NOTHING: f64 = -1.0;
-/// What it returns when the message is to be fetched with `take`.
+/// What it returns when all of the message is to be fetched with `take`.
 const APART: f64 = -2.0;
+/// What it returns for a message of zero bytes and format 0 with attachments, which are to be fetched with `take`; others lie
+/// below.
+const WITH: f64 = -3.0;
 
-/// A message that did not fit into the caller's memory, or has attachments.
+/// What `next` does not return of a message.
 #[napi(object, object_from_js = false)]
 pub struct Received {
     /// What the data is.
     pub format: u32,
-    /// The data; where Node allows it, not copied.
-    pub data: Buffer,
+    /// The data, if `next` did not return it; where Node allows it, not copied.
+    pub data: Option<Buffer>,
     /// Descriptors.
     pub objects: Vec<JsObject>,
     /// Shared memory.
@@ -34,8 +41,15 @@ pub struct Received {
 struct Open {
     // Before the receiver, whose descriptor it watches.
     poller: Option<Poller>,
-    receiver: Option<EndpointReceiver<BytesMessage>>,
-    apart: Option<Message<BytesMessage>>,
+    receiver: Option<EndpointReceiver<Inbound>>,
+    apart: Option<Apart>,
+}
+
+struct Apart {
+    format: u16,
+    data: Option<Vec<u8>>,
+    objects: Vec<Object>,
+    regions: Vec<MemoryRegion>,
 }
 
 impl Drop for Open {
@@ -62,29 +76,69 @@ impl Half {
         }
     }
 
-    /// The next message. One of at most `small` bytes, without attachments, is put into `room`, and length × 65,536 + format
-    /// returned; −2: fetch it with `take`; −1: there is none now.
-    pub(crate) fn next(&self, room: &mut [u8], small: usize) -> Result<f64> {
+    /// The next message.
+    ///
+    /// * Data of at most `small` bytes is put into `room`, and length × 65,536 + format returned; of a message with
+    ///   attachments, −3 less that: they are to be fetched with `take`.
+    /// * Other data is returned as a buffer. `room` then begins with the format and whether there are attachments to fetch.
+    /// * −2: all is to be fetched with `take`. −1: there is no message now.
+    ///
+    /// # Safety
+    /// `env` is that of the call under way.
+    pub(crate) unsafe fn next(
+        &self,
+        env: sys::napi_env,
+        room: &mut [u8],
+        small: usize,
+    ) -> Result<Answer> {
         self.with(|open| {
             let Some(receiver) = &open.receiver else {
                 return Err(closed("receiver"));
             };
-            let message = match receiver.try_recv() {
+            let small = small.min(room.len());
+            let place = room.get_mut(..small).unwrap_or_default();
+            // SAFETY: as promised.
+            let received = unsafe { inbound::with_place(env, place, || receiver.try_recv()) };
+            let message = match received {
                 Ok(message) => message,
-                Err(RecvError::Empty) => return Ok(NOTHING),
+                Err(RecvError::Empty) => return Ok(Answer::Number(NOTHING)),
                 Err(error) => return Err(of_recv(&error)),
             };
-            let data = &message.payload.data;
-            if data.len() <= small
-                && let Some(room) = room.get_mut(..data.len())
-                && message.objects.is_empty()
-                && message.memory_regions.is_empty()
-            {
-                room.copy_from_slice(data);
-                return Ok(data.len() as f64 * 65536.0 + f64::from(message.payload.format));
-            }
-            open.apart = Some(message);
-            Ok(APART)
+            let Inbound { format, data } = message.payload;
+            let bare = message.objects.is_empty() && message.memory_regions.is_empty();
+            let set_apart = |data| {
+                open.apart = Some(Apart {
+                    format,
+                    data,
+                    objects: message.objects,
+                    regions: message.memory_regions,
+                });
+            };
+            Ok(match data {
+                Data::Room(len) => {
+                    let answer = len as f64 * 65536.0 + f64::from(format);
+                    if bare {
+                        Answer::Number(answer)
+                    } else {
+                        set_apart(None);
+                        Answer::Number(WITH - answer)
+                    }
+                }
+                Data::Buffer(buffer) => {
+                    let [low, high] = format.to_le_bytes();
+                    if let Some(head) = room.first_chunk_mut() {
+                        *head = [low, high, u8::from(!bare)];
+                    }
+                    if !bare {
+                        set_apart(None);
+                    }
+                    Answer::Value(buffer)
+                }
+                Data::Own(data) => {
+                    set_apart(Some(data));
+                    Answer::Number(APART)
+                }
+            })
         })
     }
 }
@@ -97,7 +151,7 @@ pub struct NativeReceiver {
 }
 
 impl NativeReceiver {
-    pub(crate) fn of(receiver: EndpointReceiver<BytesMessage>) -> Self {
+    pub(crate) fn of(receiver: EndpointReceiver<Inbound>) -> Self {
         let half = Rc::new(Half(RefCell::new(Some(Open {
             poller: None,
             receiver: Some(receiver),
@@ -125,19 +179,15 @@ impl NativeReceiver {
         self.number
     }
 
-    /// The message that `next` kept.
+    /// What `next` kept.
     #[napi]
     pub fn take(&self) -> Result<Option<Received>> {
         self.half.with(|open| {
-            Ok(open.apart.take().map(|message| Received {
-                format: message.payload.format.into(),
-                data: message.payload.data.into(),
-                objects: message.objects.into_iter().map(JsObject::of).collect(),
-                regions: message
-                    .memory_regions
-                    .into_iter()
-                    .map(JsRegion::of)
-                    .collect(),
+            Ok(open.apart.take().map(|apart| Received {
+                format: apart.format.into(),
+                data: apart.data.map(Buffer::from),
+                objects: apart.objects.into_iter().map(JsObject::of).collect(),
+                regions: apart.regions.into_iter().map(JsRegion::of).collect(),
             }))
         })
     }

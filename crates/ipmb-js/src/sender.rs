@@ -101,7 +101,9 @@ impl Half {
     }
 
     /// Sends a message. `otherwise`: 0 to give it up if it cannot go at once, 1 to let it wait if the line is not too long,
-    /// 2 to let it wait. Returns 0 if it was sent, −1 if it was given up, and a ticket if it waits.
+    /// 2 to let it wait. Returns 0 if it was sent, −1 if it was given up, and a ticket if it waits. `copied`: bytes that were
+    /// copied into regions for it, which count in the line as the data does.
+    #[allow(clippy::too_many_arguments)] // The parts of one message.
     pub(crate) fn post(
         &self,
         selector: Selector,
@@ -109,6 +111,7 @@ impl Half {
         data: &[u8],
         objects: Vec<Object>,
         regions: Vec<MemoryRegion>,
+        copied: usize,
         otherwise: u32,
     ) -> Result<f64> {
         let Ok(format) = u16::try_from(format) else {
@@ -126,7 +129,8 @@ impl Half {
         let mut message = Message::new(selector, payload);
         message.objects = objects;
         message.memory_regions = regions;
-        let fate = self.with(|lines, _| lines.send(message, data.len(), otherwise))?;
+        let bytes = data.len().saturating_add(copied);
+        let fate = self.with(|lines, _| lines.send(message, bytes, otherwise))?;
         Ok(match fate {
             Fate::Sent => 0.0,
             Fate::Refused => REFUSED,
@@ -157,11 +161,15 @@ impl NativeSender {
         regions: Vec<Either<&JsRegion, &[u8]>>,
         objects: Vec<Either<&JsObject, i32>>,
     ) -> Result<f64> {
+        let mut copied = 0usize;
         let regions: Vec<MemoryRegion> = regions
             .iter()
             .map(|region| match region {
                 Either::A(region) => region.duplicate(),
-                Either::B(buffer) => region_of(buffer),
+                Either::B(buffer) => {
+                    copied = copied.saturating_add(buffer.len());
+                    region_of(buffer)
+                }
             })
             .collect::<Result<_>>()?;
         let objects: Vec<Object> = objects
@@ -177,6 +185,7 @@ impl NativeSender {
             data,
             objects,
             regions,
+            copied,
             otherwise,
         )
     }
@@ -205,7 +214,8 @@ impl NativeSender {
         })
     }
 
-    /// Sends what can be sent now: to those who have news of room, or (`all`) to everybody.
+    /// Sends what can be sent now: to those who have news of room, or (`all`) to everybody. If something still waits then,
+    /// `watch` has to be called again, or `drain`.
     #[napi]
     pub fn drain(&self, all: bool) -> Result<Drained> {
         self.half.with(|lines, poller| {

@@ -255,3 +255,60 @@ test('close rejects what is queued', async () => {
   child.kill();
   await end(child);
 });
+
+test('what waits is limited to 64 MiB for each receiver unless said otherwise, and copies of buffers count', async () => {
+  const bus = busName('limit');
+  const { sender, receiver } = join(bus, 'node');
+  const { child } = await startNode('receiver.js', bus, 'late');
+  const selector = to('peer');
+  const fill = (data, buffers) => {
+    assert.throws(() => {
+      for (;;) sender.send(selector, { format: 0, data }, buffers);
+    }, code('IPMB_FULL'));
+    return sender.queued;
+  };
+  const limit = 64 << 20;
+  const queued = fill(Buffer.alloc(256 << 10), []);
+  assert.ok(queued <= limit && queued > limit - (512 << 10), `${queued} bytes are queued`);
+  sender.close(), receiver.close();
+  child.kill();
+  await end(child);
+
+  const other = join(bus, 'other', { outboundQueue: 4 << 20 });
+  const { child: slow } = await startNode('receiver.js', bus, 'late');
+  // A few regions go to the receiver; then the line is full after as many bytes as if they were data.
+  let sent = 0;
+  assert.throws(() => {
+    for (; sent < 1000; sent++) other.sender.send(selector, { format: 0, data: Buffer.alloc(4) }, [Buffer.alloc(1 << 20)]);
+  }, code('IPMB_FULL'));
+  assert.ok(other.sender.queued <= 4 << 20 && other.sender.queued > 2 << 20, `${other.sender.queued} bytes are queued`);
+  other.sender.close(), other.receiver.close();
+  slow.kill();
+  await end(slow);
+});
+
+test('two Node processes pass a region and a descriptor on, and see one memory and one file', async () => {
+  const bus = busName('pass');
+  const { sender, receiver } = join(bus, 'node');
+  const { child } = await startNode('passes.js', bus);
+  const dir = fs.mkdtempSync('/tmp/ipmb-js-');
+  const fd = fs.openSync(dir + '/file', 'w+');
+  const region = new ipmb.MemoryRegion(100_000);
+  const view = region.mapShared();
+  for (let n = 1; n <= 100; n++) {
+    view.writeUInt32LE(n, 4);
+    sender.send(to('passes'), bytes(String(n)), [view], { objects: [fd] });
+    const { bytesMessage, objects, memoryRegions } = await receiver.recv(SOON);
+    assert.strictEqual(bytesMessage.data.toString(), `${n} back`);
+    assert.strictEqual(view.readUInt32LE(0), n, 'written there, seen here');
+    assert.strictEqual(memoryRegions[0].map(0, 4).readUInt32LE(0), n);
+    memoryRegions[0].close();
+    for (const object of objects) object.close();
+  }
+  assert.strictEqual(fs.readFileSync(dir + '/file', 'utf8'), Array.from({ length: 100 }, (_, n) => `${n + 1}\n`).join(''));
+  fs.closeSync(fd);
+  sender.send(to('passes'), bytes('', 9), []);
+  assert.strictEqual(await end(child), 0);
+  fs.rmSync(dir, { recursive: true });
+  sender.close(), receiver.close();
+});

@@ -23,7 +23,7 @@ const bytes = (data, format = 0) => ({ format, data: Buffer.from(data) });
 function rustPeer() {
   if (process.env.IPMB_JS_PEER) return process.env.IPMB_JS_PEER;
   const root = path.join(__dirname, '..', '..', '..');
-  const args = ['build', '--release', '-p', 'ipmb-js', '--example', 'js_peer', '--message-format=json'];
+  const args = ['build', '--release', '-p', 'ipmb-js', '--example', 'js_peer', '--message-format=json-render-diagnostics'];
   const { status, stdout } = spawnSync('cargo', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 28 });
   if (status !== 0) throw new Error('cargo cannot build examples/js_peer.rs');
   const built = stdout.split('\n').filter((line) => line.includes('"js_peer"')).map((line) => JSON.parse(line));

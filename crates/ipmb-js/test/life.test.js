@@ -36,6 +36,18 @@ for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['
   });
 }
 
+test('a join that waits keeps neither a process that exits nor a worker that is terminated', async () => {
+  const bus = busName('joining');
+  const child = fork(life, [bus, 'joining']);
+  const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
+  assert.strictEqual(await end(child), 3);
+  clearTimeout(timer);
+  const worker = new Worker(life, { workerData: [bus, 'joining'] });
+  await new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject));
+  const late = new Promise((_, reject) => setTimeout(reject, SOON, new Error('the worker does not end')).unref());
+  await Promise.race([worker.terminate(), late]);
+});
+
 test('a receive that waits keeps its process running until a signal ends it', async () => {
   const bus = busName('stays');
   const deaf = join(bus, 'deaf');

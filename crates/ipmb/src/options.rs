@@ -106,7 +106,7 @@ impl Options {
         self
     }
 
-    /// Bytes of ring for each link to this endpoint; a power of two from 64 KiB to 64 MiB, default 1 MiB. A sender
+    /// Bytes of ring for each link from this endpoint; a power of two from 64 KiB to 64 MiB, default 1 MiB. A sender
     /// waits while the ring is full; a payload that is larger than the ring still gets through.
     #[must_use]
     pub fn link_capacity(mut self, bytes: usize) -> Self {

@@ -327,6 +327,9 @@ static void bad_joins(void) {
         ipmb_settings_max_region(&settings, 5) == 0 && ipmb_settings_owner(&settings, 5) == 0);
   CHECK(ipmb_join_with(options, &settings, 0, &sender, NULL) == ERROR_CODE_INVALID_ARGUMENT);
   CHECK(strstr(ipmb_last_error(), "path") != NULL);
+  CHECK(ipmb_settings_path(&settings, "/dev/null/bus") == 0);
+  CHECK(ipmb_join_with(options, &settings, 20000, &sender, NULL) == ERROR_CODE_SYSTEM);
+  CHECK(ipmb_settings_idle_link(NULL, 5) == ERROR_CODE_INVALID_ARGUMENT);
   CHECK(ipmb_join_with(options, &label, 0, &sender, NULL) == ERROR_CODE_INVALID_ARGUMENT);
   CHECK(ipmb_settings_owner(NULL, 5) == ERROR_CODE_INVALID_ARGUMENT);
   CHECK(sender == NULL);
@@ -343,6 +346,7 @@ static void endpoint(const char *bus) {
   CHECK(ipmb_settings_max_payload(&settings, 100000) == 0);
   CHECK(ipmb_settings_self_queue(&settings, 200000) == 0);
   CHECK(ipmb_settings_link_capacity(&settings, 65536) == 0);
+  CHECK(ipmb_settings_idle_link(&settings, TIMEOUT_INFINITE) == 0);
   Sender sender = NULL;
   Receiver receiver = NULL;
   CHECK(ipmb_join_with(options, &settings, 10000, &sender, &receiver) == 0);

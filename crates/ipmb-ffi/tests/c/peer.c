@@ -12,10 +12,10 @@ enum { SOON = 20000 };
 static Sender sender;
 static Receiver receiver;
 
-static void join(const char *bus) {
+static void join(const char *bus, bool may_host) {
   Label label = ipmb_label();
   ipmb_label_insert(&label, "peer");
-  const Options options = {bus, &label, "token", true};
+  const Options options = {bus, &label, "token", may_host};
   Settings settings = ipmb_settings();
   CHECK(ipmb_settings_link_capacity(&settings, 65536) == 0);
   CHECK(ipmb_join_with(options, &settings, SOON, &sender, &receiver) == 0);
@@ -170,6 +170,19 @@ static void selectors(void) {
   listen_once();
 }
 
+// Nobody of those who are left may host the controller, so the bus does not settle.
+static void settling(void) {
+  ErrorCode code = 0;
+  Message message = NULL;
+  while (code == 0) {
+    message = message_to(ipmb_label_op_leaf("nobody"), kUnicast, 0, "x");
+    code = ipmb_try_send(&sender, &message);
+  }
+  CHECK(code == ERROR_CODE_SETTLING && message != NULL);
+  CHECK(ipmb_send_timeout(&sender, &message, 30) == ERROR_CODE_TIMEOUT && message != NULL);
+  ipmb_message_drop(message);
+}
+
 static void count_up(void *context) { ++*(int *)context; }
 
 static void regions(void) {
@@ -238,12 +251,12 @@ int main(int argc, char **argv) {
     void (*play)(void);
   } roles[] = {
       {"echo", echo},           {"full", full},       {"unreached", unreached}, {"decode", decode},
-      {"selectors", selectors}, {"regions", regions}, {"events", events},
+      {"selectors", selectors}, {"regions", regions}, {"events", events},       {"settling", settling},
   };
   CHECK(argc == 3);
   for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
     if (strcmp(argv[1], roles[i].name) == 0) {
-      join(argv[2]);
+      join(argv[2], roles[i].play != settling);
       roles[i].play();
       ipmb_sender_drop(sender);
       ipmb_receiver_drop(receiver);

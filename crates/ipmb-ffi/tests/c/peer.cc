@@ -33,6 +33,7 @@ ipmb::Receiver receiver;
 void join(const std::string& bus) {
   ipmb::Settings settings;
   CHECK(settings.link_capacity(65536) == Error::kSuccess);
+  CHECK(settings.idle_link(60000) == Error::kSuccess);
   const ipmb::Options options(bus, ipmb::Label{"peer"}, "token", true);
   Error error;
   std::tie(sender, receiver, error) = ipmb::join(options, settings, kSoon);

@@ -55,6 +55,7 @@ fn build() -> Option<PathBuf> {
         run(cmake(&source.join(of), &binary)
             .arg(format!("-DCMAKE_PREFIX_PATH={}", prefix.display()))
             .arg(format!("-DSANITIZE={sanitize}"))
+            .arg(format!("-DEXPECTED_VERSION={}", env!("CARGO_PKG_VERSION")))
             .arg(format!("-DCMAKE_BUILD_TYPE={profile}")));
         run(Command::new("cmake").arg("--build").arg(&binary));
     }

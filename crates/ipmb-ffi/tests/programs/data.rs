@@ -261,3 +261,13 @@ fn bad_arguments_crash_instead_of_being_errors() {
         program.end();
     }
 }
+
+#[test]
+#[ignore = "it needs 5 GiB of memory"]
+fn a_size_of_more_than_4_gib_is_cut() {
+    let Some(mut program) = Program::start("tests/large", &[]) else {
+        return;
+    };
+    program.expect("fine");
+    program.end();
+}

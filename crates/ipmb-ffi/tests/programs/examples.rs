@@ -5,7 +5,11 @@ use super::{
     program::{Program, command},
 };
 use ipmb::{BytesMessage, MemoryRegion, Message, Options, Selector, label};
-use std::process::Command;
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 #[test]
 fn a_program_of_an_older_version_does_something_else() {
@@ -20,12 +24,16 @@ fn a_program_of_an_older_version_does_something_else() {
         let message = receiver.recv(SOON).unwrap();
         assert_eq!(message.payload, bytes(2, &[0, 1, 2, 3, 4]));
         assert!(message.memory_regions[0].buffer_size() >= 64);
+        assert_eq!(message.objects.len(), 1);
         let mut answer = Message::new(Selector::unicast("cc"), bytes(300, &[42; 6]));
         let mut region = MemoryRegion::new(64);
         region.map(..).unwrap()[31] = 31;
         answer.memory_regions.push(region);
+        answer
+            .objects
+            .push(fs::File::open("/dev/null").unwrap().into());
         sender.send(answer).unwrap();
-        program.expect("300 6 42 32 31 1");
+        program.expect("300 6 42 32 31 1 1");
         program.end();
     }
 }
@@ -39,7 +47,7 @@ fn the_examples_do_not_understand_each_other() {
     let examples = programs.join("examples");
     let rust = |name: &str| {
         // Beside this test program; cargo builds the examples with the tests.
-        let mut path = std::env::current_exe().unwrap();
+        let mut path = env::current_exe().unwrap();
         path.pop();
         path.pop();
         path.join("examples").join(name)
@@ -96,17 +104,15 @@ impl Drop for Reader {
 }
 
 #[test]
-fn an_installation_lacks_what_pkg_config_or_the_loader_need() {
+fn an_installation_lacks_what_the_loader_needs_or_shows_more_than_the_header() {
     let Some(programs) = build::programs() else {
         return;
     };
     let prefix = programs.join("prefix");
-    let lib = ["lib", "lib64"].map(|dir| prefix.join(dir));
-    let lib = lib.iter().find(|dir| dir.join("libipmb_ffi.a").exists());
-    let lib = lib.expect("a library directory");
+    let lib = library(&prefix);
     let version = env!("CARGO_PKG_VERSION");
     for link in ["libipmb_ffi.so", "libipmb_ffi.so.0"] {
-        let to = std::fs::read_link(lib.join(link)).unwrap();
+        let to = fs::read_link(lib.join(link)).unwrap();
         assert_eq!(to.to_str().unwrap(), format!("libipmb_ffi.so.{version}"));
     }
     // What a program asks the loader for is the name with the number of the ABI.
@@ -122,7 +128,7 @@ fn an_installation_lacks_what_pkg_config_or_the_loader_need() {
         .arg(lib.join("libipmb_ffi.so"))
         .output();
     let exports = String::from_utf8(exports.unwrap().stdout).unwrap();
-    let header = std::fs::read_to_string(prefix.join("include/ipmb_ffi.h")).unwrap();
+    let header = fs::read_to_string(prefix.join("include/ipmb_ffi.h")).unwrap();
     let mut count = 0;
     for line in exports.lines() {
         let symbol = line.rsplit(' ').next().unwrap();
@@ -131,21 +137,6 @@ fn an_installation_lacks_what_pkg_config_or_the_loader_need() {
         count += 1;
     }
     assert!(count > 80, "{count}");
-
-    let flags = Command::new("pkg-config")
-        .args(["--cflags", "--libs", "ipmb"])
-        .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
-        .output();
-    match flags {
-        Err(_) => println!("SKIPPED: pkg-config is missing"),
-        Ok(output) => {
-            let flags = String::from_utf8(output.stdout).unwrap();
-            assert!(
-                output.status.success() && flags.contains("-lipmb_ffi"),
-                "{flags}"
-            );
-        }
-    }
 }
 
 /// The first block of code of this language in the readme.
@@ -155,33 +146,103 @@ fn readme(language: &str) -> String {
     rest.split_once("```").unwrap().0.to_owned()
 }
 
+/// What pkg-config says of the `ipmb` below `lib`; `None` if there is no pkg-config.
+fn pkg_config(lib: &Path, arguments: &[&str]) -> Option<Vec<String>> {
+    let output = Command::new("pkg-config")
+        .args(arguments)
+        .arg("ipmb")
+        .env("PKG_CONFIG_PATH", lib.join("pkgconfig"))
+        // Of the system's directories, too: where it was installed is not one of them.
+        .env("PKG_CONFIG_ALLOW_SYSTEM_CFLAGS", "1")
+        .output()
+        .ok()?;
+    assert!(output.status.success(), "{output:?}");
+    let flags = String::from_utf8(output.stdout).unwrap();
+    Some(flags.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The library directory below a prefix.
+fn library(prefix: &Path) -> PathBuf {
+    let names = [
+        "lib",
+        "lib64",
+        &format!("lib/{}-linux-gnu", env::consts::ARCH),
+    ];
+    let mut found = names.iter().map(|name| prefix.join(name));
+    found
+        .find(|dir| dir.join("libipmb_ffi.a").exists())
+        .expect("a library directory")
+}
+
+/// A copy of an installation at another place, without the shared library.
+fn moved_static_copy(prefix: &Path) -> PathBuf {
+    let to = prefix.with_file_name("moved");
+    if to.exists() {
+        fs::remove_dir_all(&to).unwrap();
+    }
+    let from = library(prefix);
+    let lib = to.join(from.strip_prefix(prefix).unwrap());
+    fs::create_dir_all(lib.join("pkgconfig")).unwrap();
+    fs::create_dir_all(to.join("include")).unwrap();
+    for name in ["libipmb_ffi.a", "pkgconfig/ipmb.pc"] {
+        fs::copy(from.join(name), lib.join(name)).unwrap();
+    }
+    for name in ["ipmb.h", "ipmb_ffi.h"] {
+        let name = format!("include/{name}");
+        fs::copy(prefix.join(&name), to.join(&name)).unwrap();
+    }
+    lib
+}
+
+/// With the shared library as installed, and with the static one at another place.
 #[test]
-fn the_first_programs_of_the_readme_do_not_work() {
+fn the_first_programs_of_the_readme_do_not_work_with_what_pkg_config_says() {
     let Some(programs) = build::programs() else {
         return;
     };
     let prefix = programs.join("prefix");
+    let installed = library(&prefix);
+    if pkg_config(&installed, &["--version"]).is_none() {
+        println!("SKIPPED: pkg-config is missing");
+        return;
+    }
+    let version = pkg_config(&installed, &["--modversion"]).unwrap();
+    assert_eq!(version, [env!("CARGO_PKG_VERSION")]);
+    let shared: &[&str] = &["--cflags", "--libs"];
+    let both = [
+        ("shared", installed, shared),
+        (
+            "static",
+            moved_static_copy(&prefix),
+            &["--cflags", "--libs", "--static"],
+        ),
+    ];
     let all = ["-Wall", "-Wextra", "-Werror", "-pedantic"];
-    for (language, compiler, standard) in [("c", "cc", "-std=c11"), ("cpp", "c++", "-std=c++14")] {
-        let source = programs.join(format!("readme.{language}"));
-        let program = programs.join(format!("readme_{language}"));
-        // A bus of this run.
-        let text = readme(language).replace("com.example.readme", &name("readme"));
-        std::fs::write(&source, text).unwrap();
-        let lib = prefix.join("lib");
-        let status = Command::new(compiler)
-            .args(all)
-            .arg(standard)
-            .arg(source)
-            .arg("-o")
-            .arg(&program)
-            .arg(format!("-I{}", prefix.join("include").display()))
-            .arg(format!("-L{}", lib.display()))
-            .args(["-lipmb_ffi", &format!("-Wl,-rpath,{}", lib.display())])
-            .status();
-        assert!(status.unwrap().success(), "{language}");
-        let output = Command::new(program).output().unwrap();
-        assert!(output.status.success());
-        assert_eq!(output.stdout, b"hello world\n", "{language}");
+    for (how, lib, arguments) in both {
+        let flags = pkg_config(&lib, arguments).unwrap();
+        for (language, compiler, standard) in
+            [("c", "cc", "-std=c11"), ("cpp", "c++", "-std=c++14")]
+        {
+            let source = programs.join(format!("readme_{how}.{language}"));
+            let program = programs.join(format!("readme_{how}_{language}"));
+            // A bus of this run.
+            let text = readme(language).replace("com.example.readme", &name("readme"));
+            fs::write(&source, text).unwrap();
+            let status = Command::new(compiler)
+                .args(all)
+                .arg(standard)
+                .arg(source)
+                .arg("-o")
+                .arg(&program)
+                .args(&flags)
+                .status();
+            assert!(status.unwrap().success(), "{how} {language}: {flags:?}");
+            let output = Command::new(program)
+                .env("LD_LIBRARY_PATH", &lib)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{how} {language}");
+            assert_eq!(output.stdout, b"hello world\n", "{how} {language}");
+        }
     }
 }

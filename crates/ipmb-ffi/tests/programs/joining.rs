@@ -69,6 +69,21 @@ fn a_stopped_controller_is_not_named() {
     controller.end();
 }
 
+#[test]
+fn a_bus_without_a_controller_is_not_told_from_one_where_nobody_matches() {
+    let bus = name("settling");
+    let Some(mut controller) = Program::start("tests/join", &[&bus, "token", "yes", "20000"])
+    else {
+        return;
+    };
+    assert_eq!(controller.hear().trim(), "0");
+    let mut peer = Program::start("tests/peer_c", &["settling", &bus]).unwrap();
+    peer.expect("ready");
+    controller.signal(libc::SIGKILL);
+    peer.expect("bye");
+    peer.end();
+}
+
 /// A directory that everybody may read.
 fn scratch(test: &str) -> PathBuf {
     let path = std::env::temp_dir().join(name(test));

@@ -2,7 +2,8 @@
 // A process, or a worker, that leaves its endpoints behind in the way that its second argument names.
 
 const { isMainThread, parentPort, workerData } = require('node:worker_threads');
-const { join, to, bytes } = require('../common.js');
+const { joinAsync } = require('../..');
+const { join, options, to, bytes } = require('../common.js');
 
 const [bus, how] = isMainThread ? process.argv.slice(2) : workerData;
 
@@ -16,6 +17,14 @@ async function stuff(sender) {
 }
 
 async function main() {
+  if (how === 'joining') {
+    // On a bus where nobody hosts, and without a timeout: for ever.
+    joinAsync({ ...options(bus, how), controllerAffinity: false });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (isMainThread) process.exit(3);
+    parentPort.postMessage('busy');
+    return;
+  }
   const { sender, receiver } = join(bus, how, { controllerAffinity: false });
   if (how === 'deaf') {
     setInterval(() => {}, 1000);

@@ -1,0 +1,3 @@
+// The C interface as C sees it. Nothing runs.
+
+#include "names.h"
