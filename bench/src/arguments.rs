@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 pub const USAGE: &str = "\
 usage: ipmb-bench [--rows P1,P3] [--peers ipmb,ring] [--rounds N] [--calm SECONDS] [--quick] [--out DIRECTORY]
-  --rows    only these rows of the table (P0 to P15)
+  --rows    only these rows of the table (P0 to P15, L)
   --peers   only these in the rows that compare ipmb with others
   --rounds  how often each is measured, in turns (5; 3 with --quick)
   --calm    wait, at most so long, until nobody else uses the machine, before each measurement

@@ -63,9 +63,15 @@ pub fn number_of(data: &[u8], size: usize) -> u64 {
     assert_eq!(data.len(), size);
     let (head, rest) = data.split_at(8);
     let number = u64::from_le_bytes(head.try_into().expect("eight bytes"));
+    check_rest(rest, number);
+    number
+}
+
+/// What follows the first bytes.
+#[inline]
+pub fn check_rest(rest: &[u8], number: u64) {
     let wrong = rest.iter().fold(0, |all, b| all | (b ^ number as u8));
     assert_eq!(wrong, 0);
-    number
 }
 
 macro_rules! bytes_load {

@@ -6,7 +6,7 @@ mod iceoryx;
 mod ring;
 mod wake_up;
 
-pub use bus::{Old, Ours};
+pub use bus::{Lent, Loans, Old, Ours};
 pub use channel::{ByteChannel, TypedChannel};
 pub use iceoryx::{InPlace, Samples, Slices};
 pub use ring::{Ring, received};

@@ -1,4 +1,4 @@
-//! P0 to P5: between two processes.
+//! P1 to P5, and payloads that are written and read in place: between two processes.
 
 use super::pair::{Job, Pattern};
 use super::{Bar, Bench, Line, Row, Unit, member, pair};
@@ -109,6 +109,42 @@ const BASIC: &[Basic] = &[
         peers: &[("ipmb", 100), ("ring", 100)],
         bars: &[Against(&["ring"], 0.8)],
     },
+    Basic {
+        id: "L",
+        what: "one-way in place, 4 KiB",
+        pattern: Pattern::OneWay,
+        size: 4 << 10,
+        peers: &[
+            ("ipmb-loan", 500_000),
+            ("ipmb", 500_000),
+            ("iceoryx2", 500_000),
+        ],
+        bars: &[],
+    },
+    Basic {
+        id: "L",
+        what: "one-way in place, 64 KiB",
+        pattern: Pattern::OneWay,
+        size: 64 << 10,
+        peers: &[
+            ("ipmb-loan", 60_000),
+            ("ipmb", 60_000),
+            ("iceoryx2", 60_000),
+        ],
+        bars: &[],
+    },
+    Basic {
+        id: "L",
+        what: "one-way in place, 1 MiB",
+        pattern: Pattern::OneWay,
+        size: 1 << 20,
+        peers: &[
+            ("ipmb-loan", 4_000),
+            ("ipmb", 4_000),
+            ("iceoryx2", 4_000),
+        ],
+        bars: &[],
+    },
 ];
 
 pub fn rows() -> Vec<Box<dyn Row>> {
@@ -148,7 +184,7 @@ impl Row for &'static Basic {
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let (peer, count) = self.peers[step];
-        let bus = format!("{}.{}.{}.{peer}.{round}", bench.bus, self.id, self.size);
+        let bus = format!("{}.{}.{}.{step}.{round}", bench.bus, self.id, self.size);
         let job = Job {
             peer: peer.into(),
             bus: bus.clone(),
@@ -160,7 +196,8 @@ impl Row for &'static Basic {
             memory: -1,
         };
         // Neither side is the controller.
-        let _host = (peer == "ipmb")
+        let _host = peer
+            .starts_with("ipmb")
             .then(|| member::start(&bus, "controller"))
             .transpose()?;
         pair::run(job).map(|sample| vec![sample])

@@ -5,7 +5,8 @@ use crate::{
     bare::{ring, spin::Spin},
     load::{Load, Pair},
     peers::{
-        ByteChannel, EventFd, Futex, InPlace, Old, Ours, Peer, Ring, Samples, Slices, TypedChannel,
+        ByteChannel, EventFd, Futex, InPlace, Lent, Loans, Old, Ours, Peer, Ring, Samples, Slices,
+        TypedChannel,
     },
     process::{Actor, say},
     report::sample::{Sample, Times},
@@ -94,6 +95,7 @@ impl Job {
         let shared = Shared::map(self.memory, RINGS + 2 * ring::bytes(self.ring));
         let go = |play: fn(&Self, &Shared, bool) -> Said| say(&play(self, &shared, sends_first));
         match (&*self.peer, self.size) {
+            ("ipmb-loan", _) => go(Self::with::<Lent, Loans>),
             ("ipmb", 16) => go(Self::with::<Pair, Ours<Pair>>),
             ("ipmb", _) => go(Self::with::<_, Ours<ipmb::BytesMessage>>),
             ("0.8.5", 16) => go(Self::with::<Pair, Old<Pair>>),
