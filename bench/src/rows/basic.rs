@@ -138,11 +138,7 @@ const BASIC: &[Basic] = &[
         what: "one-way in place, 1 MiB",
         pattern: Pattern::OneWay,
         size: 1 << 20,
-        peers: &[
-            ("ipmb-loan", 4_000),
-            ("ipmb", 4_000),
-            ("iceoryx2", 4_000),
-        ],
+        peers: &[("ipmb-loan", 4_000), ("ipmb", 4_000), ("iceoryx2", 4_000)],
         bars: &[],
     },
 ];

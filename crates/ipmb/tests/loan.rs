@@ -208,3 +208,32 @@ fn a_loan_that_is_not_sent_costs_a_block() {
         "{refused:?}"
     );
 }
+
+/// A block that was let go of makes room for blocks, not in the ring: who waits for that must sleep.
+#[test]
+fn a_block_let_go_of_long_ago_keeps_a_sender_awake() {
+    let bus = name("awake");
+    let (_s, receiver) = join::<(), BytesView>(&bus, label!("here"));
+    let (sender, _r) = join::<BytesMessage, ()>(&bus, label!("lender"));
+    meet(&sender, "here");
+    receiver.recv(SOON).expect("first contact");
+    lend(&sender, "here", 5000).send(1).expect("send");
+    drop(receiver.recv(SOON).expect("recv"));
+    let soon = Some(Duration::from_millis(1500));
+    let before = cpu();
+    loop {
+        let data = vec![0; 50_000];
+        let message = BytesMessage { format: 0, data };
+        let message = Message::new(Selector::unicast("here"), message);
+        if sender.send_timeout(message, soon).is_err() {
+            break;
+        }
+    }
+    assert!(cpu() - before < Duration::from_millis(750), "it was busy");
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

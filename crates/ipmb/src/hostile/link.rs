@@ -13,6 +13,7 @@ pub(super) const AT_START: usize = 24;
 pub(super) const AT_INDEX: usize = 128;
 pub(super) const AT_SLEEP: usize = 256;
 pub(super) const AT_ACCEPTED: usize = 384;
+pub(super) const AT_RELEASED: usize = 512;
 
 pub(super) const INLINE: u64 = 1;
 pub(super) const BLOCK: u64 = 2;

@@ -2,7 +2,7 @@
 
 use super::{
     Victim,
-    link::{AT_ACCEPTED, AT_INDEX, half, word},
+    link::{AT_ACCEPTED, AT_INDEX, AT_RELEASED, half, word},
     logged,
     member::Liar,
 };
@@ -111,6 +111,33 @@ fn a_receiver_gives_back_what_it_never_had() {
                 .send_timeout(message("liar", payload), Some(Duration::from_millis(50)));
             assert!(sent.is_ok(), "{sent:?}");
         }
+        victim.hears_its_friend();
+    }
+}
+
+/// A block that is let go of too early, never, or more often than it was used: the sender's memory is its own, and others are not
+/// held up.
+#[test]
+fn a_receiver_lies_about_the_blocks_it_lets_go_of() {
+    let mut victim = Victim::new("let-go");
+    let selector = Selector::unicast("liar");
+    for lie in [0, 1, 7, u32::MAX] {
+        let (_liar, link) = liar(&victim, vec![0; 100]);
+        link.give_back(link.tail());
+        for round in 0..100u32 {
+            for block in 0..32 {
+                let released = u32::wrapping_mul(lie, round).wrapping_add(block);
+                half(&link.returns, AT_RELEASED + 4 * block as usize)
+                    .store(released, Ordering::Release);
+            }
+            let soon = Some(Duration::from_millis(1));
+            if let Ok(mut loan) = victim.sender.loan(&selector, 5000, soon) {
+                loan.fill(1);
+                loan.send(1).unwrap();
+                link.give_back(link.tail());
+            }
+        }
+        drop(link);
         victim.hears_its_friend();
     }
 }

@@ -131,7 +131,7 @@ pub(crate) struct Outgoing {
     messages: Watcher,
     space: Sleeper,
     pool: Pool,
-    /// How many blocks had been let go of when one was last looked for.
+    /// How many blocks had been let go of at the last look.
     released: u32,
     handles: VecDeque<(u64, usize)>,
     handles_under_way: usize,
@@ -253,7 +253,6 @@ impl Outgoing {
     /// A block for a payload of `len` bytes, of which `front` stand before the bulk.
     pub(crate) fn lease(&mut self, len: usize, front: usize) -> Result<Lease, Refusal> {
         self.refresh()?;
-        self.released = self.pool.released(&self.returns);
         let head = self.write.head();
         match self.pool.lease(len, front, head, &self.returns) {
             Ok(Some(lease)) => Ok(lease),
@@ -423,6 +422,7 @@ impl Outgoing {
             self.break_off("the receiver gave back what it never had");
             return Err(Refusal::Broken("the receiver gave back what it never had"));
         }
+        self.released = self.pool.released(&self.returns);
         let head = self.write.head();
         let passed = |end: u64| head.wrapping_sub(end) as i64 >= 0;
         while let Some((end, count)) = self.handles.front()
@@ -576,12 +576,12 @@ impl Outgoing {
             self.break_off("the receiver floods the side channel");
             return Err(Refusal::Broken("the receiver floods the side channel"));
         }
-        let before = self.write.head();
+        let before = (self.write.head(), self.released);
         let fast = self.space.mode() == Mode::Fast;
         self.space.announce(self.records.sleep());
         let fenced = fence_before_sleep(fast);
         self.refresh()?;
-        if self.write.head() != before || self.pool.released(&self.returns) != self.released {
+        if (self.write.head(), self.released) != before {
             self.awake();
             return Ok(Sleep::NotNow);
         }
