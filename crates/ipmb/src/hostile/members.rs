@@ -16,7 +16,7 @@ use crate::{
     label,
     sys::BorrowedHandle,
 };
-use std::os::fd::AsFd;
+use std::{os::fd::AsFd, time::Duration};
 
 const SEALED: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
 
@@ -121,6 +121,25 @@ fn a_member_lies_to_the_controller() {
         liar.say(&park(64 << 20, 0), &[large.as_fd()]);
         liar.say(&park(1, 0), &[small.as_fd()]);
     });
+}
+
+/// One that parks without end and never leaves: beyond a number nothing is kept of it.
+#[test]
+fn what_is_left_behind_piles_up_at_the_controller() {
+    let mut victim = Victim::new("estates");
+    let liar = Liar::join(&victim.options, &label!("liar"));
+    let small = memory(4096, 0, SEALED).unwrap();
+    let packet = protocol::encode(&park(1, 0));
+    for _ in 0..5_000 {
+        // What does not fit into the channel now, or is too much for the user's handles under way, waits.
+        while liar.channel.send(&packet, &[small.as_fd()]).is_err() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    until("all over 4,096 are refused", || {
+        victim.friend.stats().lost == 904
+    });
+    victim.hears_its_friend();
 }
 
 #[test]

@@ -142,6 +142,20 @@ fn a_receiver_lies_about_the_blocks_it_lets_go_of() {
     }
 }
 
+/// The sender also looks without a message to send, and the end of the link that it makes then looks like a hang-up.
+#[test]
+fn a_lie_that_is_found_by_the_way_is_not_named() {
+    let options = super::options("by-the-way").idle_link(Duration::from_millis(10));
+    let victim = Victim::with(options);
+    let (liar, link) = liar(&victim, vec![0; 1000]);
+    link.give_back(link.tail() + 8);
+    let line = format!(
+        "the link to endpoint {} ends: the receiver gave back",
+        liar.id
+    );
+    super::until(&line, || logged(&["WARN", &line]) > 0);
+}
+
 /// A receiver that dies with its index in the middle of a payload would have that payload's bytes sent on as messages.
 #[test]
 fn a_receiver_forges_a_message_out_of_a_payload() {

@@ -238,10 +238,12 @@ impl Outgoing {
         (accepted && taken && !self.pool.is_in_use(&self.returns)).then(|| self.write.tail())
     }
 
-    /// No more is written; what lies in the link can still be read.
-    pub(crate) fn break_off(&mut self, reason: &'static str) {
-        self.broken.get_or_insert(reason);
+    /// No more is written; what lies in the link can still be read. Returns why: the first reason that there was, whoever
+    /// notices it.
+    pub(crate) fn break_off(&mut self, reason: &'static str) -> &'static str {
+        let reason = *self.broken.get_or_insert(reason);
         self.side.close();
+        reason
     }
 
     /// Whether a payload of so many bytes goes into the ring itself.

@@ -121,12 +121,13 @@ impl Outbox {
         let Some(mut link) = self.links.get_mut(slot).and_then(Option::take) else {
             return;
         };
+        // A lie may have been found by the way, and its hang-up is noticed first.
+        let reason = link.out.break_off(reason);
         let level = match reason {
             GONE => log::Level::Debug,
             _ => log::Level::Warn,
         };
         log::log!(level, "the link to endpoint {peer} ends: {reason}");
-        link.out.break_off(reason);
         core.orders.unwatch(link.number);
         self.tell_of_room(peer);
         self.gone.insert(peer);
