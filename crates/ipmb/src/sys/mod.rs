@@ -42,11 +42,13 @@
 //!   has none, the controller, which passes introductions on, does it instead. The numbers in such a packet are believed
 //!   only from those who have these rights: they could do worse than to name a wrong handle.
 //! * Handles go in the direction in which messages go; the other carries packets without handles.
+//! * Some systems do not let every kind of handle be on its way alone: what [`keep`] returns lives until the receiver has
+//!   taken the packet.
 //!
 //! # Shared memory
 //!
 //! A [`Memory`] never changes its size, so that a mapping of it cannot fault. [`Memory::from_peer`] checks that before
-//! anything is mapped. A memory sealed with [`Seal::FutureWrite`] cannot be written to by whoever gets it: it must not be
+//! anything is mapped. It may be larger than what was asked for, up to whole pages; a [`Held`] is as large as asked for. A memory sealed with [`Seal::FutureWrite`] cannot be written to by whoever gets it: it must not be
 //! possible to get a writable handle out of the one that is handed over.
 //!
 //! A [`Held`] is a memory whose handles are counted, in all processes and under way between them; the count is right again
@@ -73,7 +75,8 @@
 //! number is used again. [`start_time`] tells two processes of one number apart, [`pid_space`] whether numbers can be compared.
 //! [`generation`] and [`forked_since`] tell a forked child; where there is no fork they never change.
 //! [`spawn`] starts a thread on which no signal handler of the program runs. [`prepare`] is called by each join, and opens
-//! what a sandbox that is entered later may take away; it fails where the bus cannot run.
+//! what a sandbox that is entered later may take away; it fails where the bus cannot run. It is told the application group
+//! whose names a sandbox of macOS lets pass.
 
 #[cfg(unix)]
 #[path = "handles/unix.rs"]
@@ -84,6 +87,9 @@ mod handles;
 #[cfg(not(any(unix, windows)))]
 #[path = "handles/none.rs"]
 mod handles;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod unix;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
@@ -102,9 +108,9 @@ pub(crate) use handles::{
 
 // Named one by one, so that a backend that lacks something does not compile.
 pub(crate) use backend::{
-    AsSource, Bell, Channel, Event, Held, Interest, MAX_HANDLES, Mapping, MembersMark, Memory,
-    OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,
+    AsSource, Bell, Channel, Event, Held, Interest, Kept, MAX_HANDLES, Mapping, MembersMark,
+    Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,
     SourceRef, Spare, Users, WaitSet, bell, duplicate, exhausted, fence_everybody, fences_reach_us,
-    forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped, pid, pid_space,
-    prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
+    forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped, keep, pid,
+    pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
 };

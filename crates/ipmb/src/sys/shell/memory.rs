@@ -159,7 +159,7 @@ impl Held {
         match self.0 {}
     }
 
-    pub(crate) fn freeze(&self) -> io::Result<()> {
+    pub(crate) fn freeze(&mut self) -> io::Result<()> {
         match self.0 {}
     }
 

@@ -26,7 +26,7 @@ fn unsupported<T>() -> io::Result<T> {
     ))
 }
 
-pub(crate) fn prepare() -> io::Result<()> {
+pub(crate) fn prepare(_app_group: Option<&str>) -> io::Result<()> {
     unsupported()
 }
 
@@ -35,6 +35,14 @@ pub(crate) fn prepare() -> io::Result<()> {
 pub(crate) struct OwnHandle(Never);
 
 pub(crate) fn duplicate(_handle: BorrowedHandle<'_>) -> io::Result<Handle> {
+    unsupported()
+}
+
+/// What a handle under way needs. None is ever under way.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(());
+
+pub(crate) fn keep(_: Option<BorrowedHandle<'_>>, _: &[BorrowedHandle<'_>]) -> io::Result<Kept> {
     unsupported()
 }
 
