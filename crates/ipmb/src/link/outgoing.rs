@@ -152,8 +152,8 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// A new link to the process `reader` (0: not known) with a ring of `capacity` bytes whose indices start at `start`.
     pub(crate) fn new(reader: u32, capacity: usize, start: u64) -> io::Result<Self> {
-        let records = Memory::new(c"ipmb-records", HEADER + capacity)?;
-        let returns = Memory::new(c"ipmb-returns", RETURNS)?;
+        let mut records = Memory::new(c"ipmb-records", HEADER + capacity)?;
+        let mut returns = Memory::new(c"ipmb-returns", RETURNS)?;
         let (ringer, bell) = sys::bell()?;
         let (ours, theirs) = Channel::pair(reader)?;
         let start = start & !7;

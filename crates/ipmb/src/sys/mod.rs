@@ -53,7 +53,8 @@
 //!
 //! A [`Held`] is a memory whose handles are counted, in all processes and under way between them; the count is right again
 //! once the system has torn a killed holder down, so it cannot be a number in the memory. [`Held::freeze`] makes it
-//! immutable for everybody for good, or fails with `ResourceBusy` while anybody can write.
+//! immutable for everybody for good, or fails with `ResourceBusy` while anybody can write. What a program makes of the raw
+//! handle need not count; `COUNTS_COPIES` tells the tests whether it does.
 //!
 //! An [`OwnedMapping`] has a word, at [`OwnedMapping::WORD`], that is not 0 while the thread that made the mapping lives. If the
 //! system has robust locks it sets [`OWNER_DIED`] in it before the name of the dead process is free. Where there is nothing
@@ -112,6 +113,8 @@ pub(crate) use handles::{
 };
 
 // Named one by one, so that a backend that lacks something does not compile.
+#[cfg(test)]
+pub(crate) use backend::COUNTS_COPIES;
 pub(crate) use backend::{
     AsSource, Bell, Channel, Event, Held, Interest, Kept, MAX_HANDLES, Mapping, MembersMark,
     Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,

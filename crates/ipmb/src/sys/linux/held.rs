@@ -37,6 +37,10 @@ pub(crate) struct Held {
     given: AtomicBool,
 }
 
+/// What is made of the raw descriptor shares its description, and the lock.
+#[cfg(test)]
+pub(crate) const COUNTS_COPIES: bool = false;
+
 impl Held {
     /// A new memory of `size` zero bytes and its first handle.
     pub(crate) fn new(size: usize) -> io::Result<Self> {

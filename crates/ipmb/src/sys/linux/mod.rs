@@ -17,6 +17,8 @@ pub(crate) use super::unix::{
 };
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
 pub(crate) use handle::{Kept, Spare, duplicate, keep};
+#[cfg(test)]
+pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::{Held, prepare};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};

@@ -44,6 +44,10 @@ pub(crate) struct Held {
     frozen: bool,
 }
 
+/// Every descriptor is a handle, whoever made it.
+#[cfg(test)]
+pub(crate) const COUNTS_COPIES: bool = true;
+
 /// Bytes of the whole pages of a region, and of these with the page behind.
 fn lengths(size: usize) -> Option<(usize, usize)> {
     let pages = whole_pages(size)?;

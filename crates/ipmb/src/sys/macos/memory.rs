@@ -5,7 +5,7 @@
 //!
 //! A descriptor that was opened for reading only can neither be mapped writably nor be made more of: the mapping's highest
 //! protection has no write (`pshm_mmap`), and opening `/dev/fd/N` gives another descriptor of the same open file. So each memory is
-//! opened twice before its name goes, and [`Seal::FutureWrite`] says which of the two is handed over.
+//! opened twice before its name goes, and [`Memory::seal`] says which of the two stays.
 //!
 //! The name is random, and is there for a few microseconds: a process that is killed just then leaves the name of an empty memory
 //! behind, until the system restarts.
@@ -24,10 +24,7 @@ use std::{
     ffi::{CStr, CString},
     io,
     ptr::NonNull,
-    sync::{
-        OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::OnceLock,
 };
 
 /// Sizes are multiples of it, on machines with smaller pages, too: a process of the other architecture maps the same.
@@ -51,10 +48,8 @@ pub(crate) fn prepare(app_group: Option<&str>) -> io::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Memory {
     fd: Fd,
-    /// Of one's own memory: another open file, for reading only.
+    /// Of one's own memory that is not sealed: another open file, for reading only.
     read_only: Option<Fd>,
-    /// The read-only one is handed over.
-    sealed: AtomicBool,
     size: usize,
 }
 
@@ -144,7 +139,6 @@ impl Memory {
         Ok(Self {
             fd: Fd::new(fd),
             read_only: Some(Fd::new(read_only)),
-            sealed: AtomicBool::new(false),
             size,
         })
     }
@@ -168,7 +162,6 @@ impl Memory {
         Self {
             fd: Fd::new(fd),
             read_only: None,
-            sealed: AtomicBool::new(false),
             size,
         }
     }
@@ -183,18 +176,15 @@ impl Memory {
         self.fd.as_owned()
     }
 
-    /// Adds seals.
-    pub(crate) fn seal(&self, seal: Seal) -> io::Result<()> {
+    /// Adds seals: gives one of the two descriptors up.
+    pub(crate) fn seal(&mut self, seal: Seal) -> io::Result<()> {
+        let read_only = self.read_only.take().ok_or(Errno::PERM)?;
         match seal {
             // Every memory's is, and there are no more seals.
-            Seal::SizeForGood => Ok(()),
-            Seal::FutureWrite if self.read_only.is_some() => {
-                // Release: who sees it sees the memory as it was before. (Whoever hands it over has it from this thread anyway.)
-                self.sealed.store(true, Ordering::Release);
-                Ok(())
-            }
-            Seal::FutureWrite => Err(Errno::PERM.into()),
+            Seal::SizeForGood => {}
+            Seal::FutureWrite => self.fd = read_only,
         }
+        Ok(())
     }
 
     /// Size in bytes.
@@ -220,20 +210,14 @@ impl Memory {
 
     /// Its descriptor. Fails with `EBADF` in a forked child.
     pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
-        match self.read_only {
-            Some(fd) if self.sealed.load(Ordering::Acquire) => fd.into_owned(),
-            _ => self.fd.into_owned(),
-        }
+        self.fd.into_owned()
     }
 }
 
 /// What may be handed over.
 impl AsFd for Memory {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.read_only {
-            Some(fd) if self.sealed.load(Ordering::Acquire) => fd.as_fd(),
-            _ => self.fd.as_fd(),
-        }
+        self.fd.as_fd()
     }
 }
 
@@ -343,11 +327,11 @@ mod tests {
 
     #[test]
     fn a_memory_that_was_handed_over_read_only_is_written() {
-        let memory = Memory::new(c"sealed", 1).unwrap();
+        let mut memory = Memory::new(c"sealed", 1).unwrap();
         let own = memory.map_all(Protection::ReadWrite).unwrap();
         memory.seal(Seal::FutureWrite).unwrap();
         let given = memory.as_fd().try_clone_to_owned().unwrap();
-        let theirs = Memory::from_peer(given, 1, 1).unwrap();
+        let mut theirs = Memory::from_peer(given, 1, 1).unwrap();
         assert!(theirs.map_all(Protection::ReadWrite).is_err());
         assert!(theirs.seal(Seal::FutureWrite).is_err());
         let view = theirs.map_all(Protection::Read).unwrap();

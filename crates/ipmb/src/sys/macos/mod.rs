@@ -34,6 +34,8 @@ pub(crate) use super::unix::{
     thread::{spawn, yield_now},
 };
 pub(crate) use handle::{Kept, Spare, duplicate, keep};
+#[cfg(test)]
+pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::Held;
 pub(crate) use memory::{Mapping, Memory, Protection, Seal, prepare};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};

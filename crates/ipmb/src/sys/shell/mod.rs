@@ -11,6 +11,9 @@ pub(crate) use wake::{
     AsSource, Bell, Event, Interest, Ringer, SourceRef, WaitSet, bell, wait_for,
 };
 
+#[cfg(test)]
+pub(crate) const COUNTS_COPIES: bool = false;
+
 use super::{BorrowedHandle, Handle};
 use crate::error::Resource;
 use std::{io, thread};
