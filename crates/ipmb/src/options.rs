@@ -19,6 +19,8 @@ const SHOWN: usize = 64;
 /// How many bytes a rendezvous path may have: what fits a socket address on every system (the smallest takes 104,
 /// with the NUL), less some for a suffix. The same everywhere, so that a path that works somewhere works anywhere.
 const MAX_PATH: usize = 100;
+/// How many bytes an application group may have: a name of shared memory has 31 on macOS, and most of the rest is random.
+const MAX_APP_GROUP: usize = 22;
 const LINK_CAPACITY: std::ops::RangeInclusive<usize> = 64 * KIB..=64 * MIB;
 /// Long waits are what sleeping is for; and a sum with the clock cannot overflow.
 const MAX_SPIN: Duration = Duration::from_secs(1);
@@ -64,6 +66,7 @@ pub struct Options {
     pub(crate) access: Access,
     pub(crate) owner: Option<u32>,
     pub(crate) path: Option<PathBuf>,
+    pub(crate) app_group: Option<String>,
 }
 
 impl Options {
@@ -84,6 +87,7 @@ impl Options {
             access: Access::owner(),
             owner: None,
             path: None,
+            app_group: None,
         }
     }
 
@@ -170,6 +174,17 @@ impl Options {
         self
     }
 
+    /// The application group of a sandboxed program on macOS, e.g. `ABCDE12345.solar`: a sandbox only lets the
+    /// names of shared memory pass that begin with it. It holds for the whole process from its first `join` with one on,
+    /// so join before you make memory regions; and name a [`path`](Self::path) in the group's container. Other systems take it and do nothing with it.
+    ///
+    /// 1 to 22 bytes of ASCII without `/` and NUL.
+    #[must_use]
+    pub fn app_group(mut self, group: impl Into<String>) -> Self {
+        self.app_group = Some(group.into());
+        self
+    }
+
     /// Whether every option is within its limits.
     pub(crate) fn check(&self) -> Result<(), JoinError> {
         if crate::fault::on(3) {
@@ -196,6 +211,9 @@ impl Options {
         if self.access.uids.contains(&NO_ID) || self.access.gids.contains(&NO_ID) {
             return invalid("access", "4294967295 is no user or group id");
         }
+        if let Some(group) = &self.app_group {
+            check_app_group(group)?;
+        }
         self.path.as_deref().map_or(Ok(()), check_path)
     }
 
@@ -213,6 +231,16 @@ impl Options {
             identifier: self.identifier.chars().take(SHOWN).collect(),
             reason,
         })
+    }
+}
+
+fn check_app_group(group: &str) -> Result<(), JoinError> {
+    if group.is_empty() || group.len() > MAX_APP_GROUP {
+        invalid("app_group", "it must have 1 to 22 bytes")
+    } else if !group.is_ascii() || group.contains(['/', '\0']) {
+        invalid("app_group", "it must be ASCII without `/` and NUL")
+    } else {
+        Ok(())
     }
 }
 
@@ -257,6 +285,7 @@ impl fmt::Debug for Options {
             .field("access", &self.access)
             .field("owner", &self.owner)
             .field("path", &self.path)
+            .field("app_group", &self.app_group)
             .finish()
     }
 }
@@ -435,6 +464,13 @@ mod tests {
     #[test]
     fn the_id_that_means_none_is_refused() {
         assert_eq!(culprit(&options().owner(u32::MAX)).0, "owner");
+        for group in ["", "a/b", "a\0b", "ä", "ABCDE12345.twelve.more."] {
+            assert_eq!(culprit(&options().app_group(group)).0, "app_group");
+        }
+        options()
+            .app_group("ABCDE12345.twelve.more")
+            .check()
+            .unwrap();
         for access in [
             Access::owner().allow_uid(u32::MAX),
             Access::owner().allow_gid(u32::MAX),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, may_unshare_net, name, role, say, skip};
+use common::{Peer, SOON, join, listen, may_unshare_net, name, needs_linux, role, say, skip};
 use ipmb::{
     BytesMessage, Label, MemoryRegion, Message, MessageBox, Object, RecvError, Selector, SendError,
     label,
@@ -159,11 +159,11 @@ fn objects_and_regions_do_not_arrive() {
 }
 
 fn tempfile() -> std::fs::File {
-    // SAFETY: the name is a string with a NUL; the descriptor is fresh.
-    unsafe {
-        let fd = libc::memfd_create(c"test".as_ptr(), libc::MFD_CLOEXEC);
-        std::os::fd::FromRawFd::from_raw_fd(fd)
-    }
+    let path = std::env::temp_dir().join(name("file"));
+    let mut options = std::fs::File::options();
+    let file = options.read(true).write(true).create_new(true).open(&path);
+    std::fs::remove_file(path).unwrap();
+    file.unwrap()
 }
 
 #[test]
@@ -611,6 +611,12 @@ fn endpoints_that_leave_at_once_wait_for_each_other() {
 /// Two network namespaces share no abstract names, but they may share a directory.
 #[test]
 fn a_path_does_not_join_two_network_namespaces() {
+    if needs_linux(
+        "a_path_does_not_join_two_network_namespaces",
+        "there are no network namespaces",
+    ) {
+        return;
+    }
     if !may_unshare_net() {
         skip(
             "a_path_does_not_join_two_network_namespaces",

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, alone, descriptors, join, listen, name, role, say};
+use common::{Peer, SOON, alone, descriptors, join, listen, name, needs_linux, role, say};
 use ipmb::{
     BytesMessage, MemoryRegion, MemoryRegistry, Message, Object, Options, RecvError, Selector,
     label,
@@ -125,6 +125,9 @@ fn attachments(rounds: u64) {
 
 #[test]
 fn joins_leak() {
+    if needs_linux("joins_leak", "it reads mappings and memory from /proc") {
+        return;
+    }
     if alone("joins_leak") {
         joins(300);
     }
@@ -132,6 +135,12 @@ fn joins_leak() {
 
 #[test]
 fn attachments_leak() {
+    if needs_linux(
+        "attachments_leak",
+        "it reads mappings and memory from /proc",
+    ) {
+        return;
+    }
     if alone("attachments_leak") {
         attachments(5_000);
     }
@@ -140,6 +149,12 @@ fn attachments_leak() {
 #[test]
 #[ignore = "takes a minute"]
 fn ten_thousand_joins_leak() {
+    if needs_linux(
+        "ten_thousand_joins_leak",
+        "it reads mappings and memory from /proc",
+    ) {
+        return;
+    }
     if alone("ten_thousand_joins_leak") {
         joins(10_000);
     }
@@ -148,6 +163,12 @@ fn ten_thousand_joins_leak() {
 #[test]
 #[ignore = "takes a minute"]
 fn a_million_attachments_leak() {
+    if needs_linux(
+        "a_million_attachments_leak",
+        "it reads mappings and memory from /proc",
+    ) {
+        return;
+    }
     if alone("a_million_attachments_leak") {
         attachments(1_000_000);
     }
@@ -155,6 +176,12 @@ fn a_million_attachments_leak() {
 
 #[test]
 fn an_idle_link_keeps_its_memory() {
+    if needs_linux(
+        "an_idle_link_keeps_its_memory",
+        "it reads mappings and memory from /proc",
+    ) {
+        return;
+    }
     if !alone("an_idle_link_keeps_its_memory") {
         return;
     }

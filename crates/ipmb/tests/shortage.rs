@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, name, role, say, skip};
+use common::{Peer, SOON, join, listen, name, needs_linux, role, say, skip};
 use ipmb::{JoinError, Message, Object, Options, Resource, Selector, label};
 use rustix::process::{Resource as Limited, getrlimit, setrlimit};
 use std::{
@@ -274,6 +274,12 @@ fn a_link_is_lost_when_its_receiver_has_no_descriptor_for_it() {
 
 #[test]
 fn a_link_is_lost_when_its_receiver_has_no_address_space_for_it() {
+    if needs_linux(
+        "a_link_is_lost_when_its_receiver_has_no_address_space_for_it",
+        "there is no limit of address space",
+    ) {
+        return;
+    }
     let bus = name("space");
     let _host = join::<u64, u64>(&bus, label!("host"));
     let mut peer = Peer::start("peer", "guest", &bus);

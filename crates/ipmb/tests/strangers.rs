@@ -1,5 +1,7 @@
 //! Other users. Root only, since the other processes of these tests change their user.
 
+// Users are changed, names squatted and processes spied on by means that Linux has.
+#![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::expect_used)]
 
 mod common;

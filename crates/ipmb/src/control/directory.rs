@@ -300,7 +300,7 @@ impl Writer {
     /// An empty directory with room for about `room` bytes of entries.
     pub(crate) fn new(generation: u64, next_id: u64, room: usize) -> io::Result<Self> {
         let size = (LOG + room * 2).max(SIZE).next_power_of_two().min(SIZE_MAX);
-        let memory = Memory::new(c"ipmb-directory", size)?;
+        let mut memory = Memory::new(c"ipmb-directory", size)?;
         let mapping = OwnedMapping::new(&memory)?;
         memory.seal(Seal::FutureWrite)?;
         let writer = Self {

@@ -105,7 +105,7 @@ pub fn join<T: MessageBox, R: MessageBox>(
     timeout: Option<Duration>,
 ) -> Result<(EndpointSender<T>, EndpointReceiver<R>), JoinError> {
     options.check()?;
-    crate::sys::prepare().map_err(|_| JoinError::UnsupportedSystem)?;
+    crate::sys::prepare(options.app_group.as_deref()).map_err(|_| JoinError::UnsupportedSystem)?;
     let deadline = timeout.and_then(|t| Instant::now().checked_add(t));
     let bus = Bus::new(options.clone())?;
     let membership = Arc::new(Membership::new());

@@ -101,7 +101,7 @@ impl Head {
         let capacity = usize::try_from(facts.capacity).unwrap_or(0);
         if !capacity.is_power_of_two()
             || !(CAPACITY_MIN..=CAPACITY_MAX).contains(&capacity)
-            || head.mapping.len() != HEADER + capacity
+            || head.mapping.len() < HEADER + capacity
             || facts.start % 8 != 0
         {
             return Err(invalid("a ring of a wrong size"));

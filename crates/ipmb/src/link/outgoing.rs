@@ -13,7 +13,7 @@ use crate::{
     LabelOp,
     sync::{Ordering, copy_to_shared},
     sys::{
-        self, AsHandle, Bell, BorrowedHandle, Channel, Memory, Protection, Ringer, Seal,
+        self, AsHandle, Bell, BorrowedHandle, Channel, Kept, Memory, Protection, Ringer, Seal,
         fences_reach_us,
     },
 };
@@ -133,8 +133,11 @@ pub(crate) struct Outgoing {
     pool: Pool,
     /// How many blocks had been let go of at the last look.
     released: u32,
-    handles: VecDeque<(u64, usize)>,
+    /// Records with handles that the receiver has not passed: their ends, how many handles, and what keeps those alive.
+    handles: VecDeque<(u64, usize, Kept)>,
     handles_under_way: usize,
+    /// Of the handles that were sent ahead of the next record.
+    kept: Kept,
     attachment: u64,
     offer: Option<Offer>,
     /// The run of the last record, and those before it of which something may be untaken.
@@ -149,8 +152,8 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// A new link to the process `reader` (0: not known) with a ring of `capacity` bytes whose indices start at `start`.
     pub(crate) fn new(reader: u32, capacity: usize, start: u64) -> io::Result<Self> {
-        let records = Memory::new(c"ipmb-records", HEADER + capacity)?;
-        let returns = Memory::new(c"ipmb-returns", RETURNS)?;
+        let mut records = Memory::new(c"ipmb-records", HEADER + capacity)?;
+        let mut returns = Memory::new(c"ipmb-returns", RETURNS)?;
         let (ringer, bell) = sys::bell()?;
         let (ours, theirs) = Channel::pair(reader)?;
         let start = start & !7;
@@ -179,6 +182,7 @@ impl Outgoing {
             released: 0,
             handles: VecDeque::new(),
             handles_under_way: 0,
+            kept: Kept::default(),
             attachment: 0,
             offer: Some(Offer {
                 records,
@@ -427,7 +431,7 @@ impl Outgoing {
         self.released = self.pool.released(&self.returns);
         let head = self.write.head();
         let passed = |end: u64| head.wrapping_sub(end) as i64 >= 0;
-        while let Some((end, count)) = self.handles.front()
+        while let Some((end, count, _)) = self.handles.front()
             && passed(*end)
         {
             self.handles_under_way -= count;
@@ -456,6 +460,7 @@ impl Outgoing {
                 return Err(Refusal::Full);
             }
         }
+        self.kept = sys::keep(memory, handles).map_err(Refusal::Io)?;
         self.attachment += 1;
         match side::send(&self.side, self.attachment, memory, handles) {
             Ok(()) => Ok(()),
@@ -505,7 +510,8 @@ impl Outgoing {
         let end = at.wrapping_add(head.size());
         if head.has_attachments {
             let count = parcel.handles.len() + usize::from(head.kind == Kind::Block);
-            self.handles.push_back((end, count));
+            let kept = std::mem::take(&mut self.kept);
+            self.handles.push_back((end, count, kept));
             self.handles_under_way += count;
         }
         self.note(end, parcel.uuid, origin, deadline);

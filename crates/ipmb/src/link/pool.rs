@@ -187,7 +187,7 @@ impl Pool {
         } else {
             len.max(BLOCK_MIN).next_power_of_two()
         };
-        let memory = Memory::new(c"ipmb-block", size)?;
+        let mut memory = Memory::new(c"ipmb-block", size)?;
         let mapping = Arc::new(memory.map_all(Protection::ReadWrite)?);
         memory.seal(Seal::FutureWrite)?;
         let block = Block {

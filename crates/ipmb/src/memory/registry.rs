@@ -266,6 +266,10 @@ mod tests {
 
     #[test]
     fn idle_memory_goes_back_to_the_system() {
+        if crate::sys::COUNTS_COPIES {
+            println!("SKIPPED idle_memory_goes_back_to_the_system: copies count");
+            return;
+        }
         let freed = Rc::new(Cell::new(0));
         let count = freed.clone();
         let mut registry = MemoryRegistry::default();

@@ -3,8 +3,7 @@
 use crate::sys::{self, AsHandle, Handle, RawHandle};
 use std::io;
 
-/// An owned kernel handle that can travel with a message: a file descriptor on Unix, a `HANDLE` on Windows, a port
-/// on macOS.
+/// An owned kernel handle that can travel with a message: a file descriptor on Unix, a `HANDLE` on Windows.
 ///
 /// It is closed when dropped. Sending a message gives each receiver a handle of its own to the same kernel object.
 ///

@@ -1,6 +1,6 @@
 //! The only code that knows an operating system. It knows nothing of messages.
 //!
-//! One *backend* is compiled in: `linux`, or `shell`, which keeps every other system compiling and refuses at run time. This
+//! One *backend* is compiled in: `linux`, `macos`, or `shell`, which keeps every other system compiling and refuses at run time. This
 //! file is the contract: what a backend provides, by name, and what the rest of the crate relies on. Nothing outside this
 //! folder has a `cfg` of a system; what differs in the public types (`AsFd`, `AsHandle`) is given to them by the macros
 //! [`owned_handle_traits`] and [`waitable_traits`].
@@ -42,16 +42,19 @@
 //!   has none, the controller, which passes introductions on, does it instead. The numbers in such a packet are believed
 //!   only from those who have these rights: they could do worse than to name a wrong handle.
 //! * Handles go in the direction in which messages go; the other carries packets without handles.
+//! * Some systems do not let every kind of handle be on its way alone: what [`keep`] returns lives until the receiver has
+//!   taken the packet.
 //!
 //! # Shared memory
 //!
 //! A [`Memory`] never changes its size, so that a mapping of it cannot fault. [`Memory::from_peer`] checks that before
-//! anything is mapped. A memory sealed with [`Seal::FutureWrite`] cannot be written to by whoever gets it: it must not be
+//! anything is mapped. It may be larger than what was asked for, up to whole pages; a [`Held`] is as large as asked for. A memory sealed with [`Seal::FutureWrite`] cannot be written to by whoever gets it: it must not be
 //! possible to get a writable handle out of the one that is handed over.
 //!
 //! A [`Held`] is a memory whose handles are counted, in all processes and under way between them; the count is right again
 //! once the system has torn a killed holder down, so it cannot be a number in the memory. [`Held::freeze`] makes it
-//! immutable for everybody for good, or fails with `ResourceBusy` while anybody can write.
+//! immutable for everybody for good, or fails with `ResourceBusy` while anybody can write. What a program makes of the raw
+//! handle need not count; `COUNTS_COPIES` tells the tests whether it does.
 //!
 //! An [`OwnedMapping`] has a word, at [`OwnedMapping::WORD`], that is not 0 while the thread that made the mapping lives. If the
 //! system has robust locks it sets [`OWNER_DIED`] in it before the name of the dead process is free. Where there is nothing
@@ -73,7 +76,8 @@
 //! number is used again. [`start_time`] tells two processes of one number apart, [`pid_space`] whether numbers can be compared.
 //! [`generation`] and [`forked_since`] tell a forked child; where there is no fork they never change.
 //! [`spawn`] starts a thread on which no signal handler of the program runs. [`prepare`] is called by each join, and opens
-//! what a sandbox that is entered later may take away; it fails where the bus cannot run.
+//! what a sandbox that is entered later may take away; it fails where the bus cannot run. It is told the application group
+//! whose names a sandbox of macOS lets pass.
 
 #[cfg(unix)]
 #[path = "handles/unix.rs"]
@@ -85,14 +89,22 @@ mod handles;
 #[path = "handles/none.rs"]
 mod handles;
 
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+mod unix;
+
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use linux as backend;
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as backend;
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
 mod shell;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
 use shell as backend;
 
 pub(crate) use handles::{
@@ -101,10 +113,12 @@ pub(crate) use handles::{
 };
 
 // Named one by one, so that a backend that lacks something does not compile.
+#[cfg(test)]
+pub(crate) use backend::COUNTS_COPIES;
 pub(crate) use backend::{
-    AsSource, Bell, Channel, Event, Held, Interest, MAX_HANDLES, Mapping, MembersMark, Memory,
-    OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,
+    AsSource, Bell, Channel, Event, Held, Interest, Kept, MAX_HANDLES, Mapping, MembersMark,
+    Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,
     SourceRef, Spare, Users, WaitSet, bell, duplicate, exhausted, fence_everybody, fences_reach_us,
-    forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped, pid, pid_space,
-    prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
+    forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped, keep, pid,
+    pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
 };

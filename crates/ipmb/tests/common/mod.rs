@@ -149,9 +149,25 @@ pub fn listen() -> Option<String> {
     }
 }
 
+/// Where this process's open descriptors are listed.
+pub const DESCRIPTORS: &str = if cfg!(target_os = "macos") {
+    "/dev/fd"
+} else {
+    "/proc/self/fd"
+};
+
 /// How many descriptors this process has open.
 pub fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("proc").count()
+    std::fs::read_dir(DESCRIPTORS).expect("list").count()
+}
+
+/// Whether a test has to be left out because this is not Linux; says so by name.
+pub fn needs_linux(test: &str, why: &str) -> bool {
+    let elsewhere = cfg!(not(any(target_os = "linux", target_os = "android")));
+    if elsewhere {
+        println!("SKIPPED {test}: {why}");
+    }
+    elsewhere
 }
 
 /// Runs a test in a process of its own, because others count or use up descriptors, too. True in that process.
@@ -183,10 +199,17 @@ pub fn skip(test: &str, why: &str) {
 
 /// Whether the kernel marks the words of threads that die: an emulator may have no robust lists. Without, a controller's death
 /// shows when its channels hang up, and a send in between goes by its directory.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn marks_owners() -> bool {
     let (mut head, mut len) = (std::ptr::null_mut::<libc::c_void>(), 0usize);
     // SAFETY: both places are valid; the kernel writes to them.
     unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut head, &raw mut len) == 0 }
+}
+
+/// Other systems do not.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn marks_owners() -> bool {
+    false
 }
 
 /// Whether this user may make a network namespace, in which the names of buses are separate.

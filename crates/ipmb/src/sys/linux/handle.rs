@@ -10,6 +10,15 @@ pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
     Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
 }
 
+/// A handle that is under way in a packet needs nobody to keep it.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(());
+
+#[inline]
+pub(crate) fn keep(_: Option<BorrowedHandle<'_>>, _: &[BorrowedHandle<'_>]) -> io::Result<Kept> {
+    Ok(Kept(()))
+}
+
 /// A place in the table of descriptors, to have one at hand when the table is full.
 #[derive(Debug)]
 pub(crate) struct Spare(#[allow(dead_code)] Fd);

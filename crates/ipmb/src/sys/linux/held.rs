@@ -37,6 +37,10 @@ pub(crate) struct Held {
     given: AtomicBool,
 }
 
+/// What is made of the raw descriptor shares its description, and the lock.
+#[cfg(test)]
+pub(crate) const COUNTS_COPIES: bool = false;
+
 impl Held {
     /// A new memory of `size` zero bytes and its first handle.
     pub(crate) fn new(size: usize) -> io::Result<Self> {
@@ -158,7 +162,7 @@ impl Held {
     }
 
     /// Makes the memory immutable for everybody, or fails with `EBUSY`.
-    pub(crate) fn freeze(&self) -> io::Result<()> {
+    pub(crate) fn freeze(&mut self) -> io::Result<()> {
         self.alive()?;
         if crate::fault::on(22) {
             return Ok(());
@@ -246,7 +250,7 @@ fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Opens what a sandbox that is entered later may take away. Where it is missing already, cloning a region says so.
-pub(crate) fn prepare() -> io::Result<()> {
+pub(crate) fn prepare(_app_group: Option<&str>) -> io::Result<()> {
     let _ = own_descriptors();
     learn_sizes();
     Ok(())

@@ -158,7 +158,7 @@ impl Memory {
     }
 
     /// Adds seals.
-    pub(crate) fn seal(&self, seal: Seal) -> io::Result<()> {
+    pub(crate) fn seal(&mut self, seal: Seal) -> io::Result<()> {
         let size = SealFlags::SHRINK | SealFlags::GROW;
         Ok(fcntl_add_seals(
             &self.fd,

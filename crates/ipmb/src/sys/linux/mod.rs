@@ -1,7 +1,6 @@
 //! Linux 5.10 and later.
 
 mod barrier;
-mod fork;
 mod handle;
 mod held;
 mod holders;
@@ -10,12 +9,16 @@ mod owner;
 mod process;
 mod rendezvous;
 mod socket;
-mod thread;
 mod wake;
 
+pub(crate) use super::unix::{
+    fork::{Fd as OwnHandle, forked_since, generation},
+    thread::{spawn, yield_now},
+};
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
-pub(crate) use fork::{Fd as OwnHandle, forked_since, generation};
-pub(crate) use handle::{Spare, duplicate};
+pub(crate) use handle::{Kept, Spare, duplicate, keep};
+#[cfg(test)]
+pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::{Held, prepare};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
@@ -24,15 +27,15 @@ pub(crate) use process::{
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
 pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
-pub(crate) use thread::{spawn, yield_now};
 pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, wait_for};
 
+use super::unix::{above_stdio, fork, lock_file};
 use crate::error::Resource;
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, BorrowedFd},
     io::Errno,
 };
-use std::{io, os::fd::AsRawFd};
+use std::io;
 
 /// What a wait set can watch: here, any descriptor.
 pub(crate) type SourceRef<'a> = BorrowedFd<'a>;
@@ -47,14 +50,6 @@ impl<T: AsFd> AsSource for T {
     fn source(&self) -> SourceRef<'_> {
         self.as_fd()
     }
-}
-
-/// Moves a fresh descriptor out of 0–2, so that a program with closed standard streams does not print into it.
-pub(crate) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
-    if fd.as_raw_fd() > 2 || crate::fault::on(27) {
-        return Ok(fd);
-    }
-    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
 }
 
 /// Names a call that the system does not let this process make at all, which no other error of it says.

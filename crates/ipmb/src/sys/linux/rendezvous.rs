@@ -6,11 +6,12 @@
 
 use super::{
     fork::Fd,
+    lock_file::{LockFile, Place, at, has_socket, occupied},
     socket::{Channel, Peer, accept, bound, listener},
 };
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, fchown, fstat, stat},
+    fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat},
     io::Errno,
     net::SocketAddrUnix,
 };
@@ -18,16 +19,11 @@ use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     io,
-    os::unix::fs::FileTypeExt as _,
     path::{Path, PathBuf},
 };
 
 /// Longest abstract name in bytes, without the leading NUL.
 const NAME_MAX: usize = 107;
-
-/// Bytes of the lock file: who holds the seat, and that there are members.
-const SEAT: i64 = 0;
-const MEMBERS: i64 = 1;
 
 /// The place where one bus meets.
 #[derive(Debug, Clone)]
@@ -57,7 +53,7 @@ pub(crate) struct Seat {
 /// The files of a seat at a path.
 #[derive(Debug)]
 struct Files {
-    lock: Fd,
+    lock: LockFile,
     lock_path: PathBuf,
     socket: PathBuf,
 }
@@ -120,8 +116,8 @@ impl Rendezvous {
             } => {
                 // Before a lock file is made that would stay.
                 has_socket(socket)?;
-                let lock = open_lock(lock_path, *owner).map_err(|e| at(lock_path, e))?;
-                if !lock_range(&lock, libc::F_WRLCK, SEAT)? || !is_at(&lock, lock_path) {
+                let lock = LockFile::open(lock_path, *owner).map_err(|e| at(lock_path, e))?;
+                if !lock.try_lock(Place::Seat)? || !lock.is_at(lock_path) {
                     return Ok(None);
                 }
                 // Only the holder of the lock gets here, so a socket is a dead controller's.
@@ -180,8 +176,9 @@ impl Rendezvous {
                 ..
             } => {
                 has_socket(socket)?;
-                let fd = open_lock(lock, *owner).map_err(|e| at(lock, e))?;
-                Ok(lock_range(&fd, libc::F_WRLCK, MEMBERS)?.then_some(MembersMark(fd)))
+                let file = LockFile::open(lock, *owner).map_err(|e| at(lock, e))?;
+                let is_free = file.try_lock(Place::Members)?;
+                Ok(is_free.then(|| MembersMark(file.into_fd())))
             }
         }
     }
@@ -193,7 +190,7 @@ impl Seat {
         let Some(files) = &self.files else {
             return true;
         };
-        same_file(fstat(&files.lock), fstat(&mark.0))
+        files.lock.is(&mark.0)
     }
 
     /// Removes what lies in the file system. Only for the last one on the bus, with the seat and the mark in its hands: nobody
@@ -234,32 +231,6 @@ fn abstract_address(prefix: &str, identifier: &str, owner: u32) -> io::Result<So
     Ok(SocketAddrUnix::new_abstract_name(name.as_bytes())?)
 }
 
-/// Opens the lock file, or makes it. A file of another user in a sticky directory must not be opened to be made
-/// (`protected_regular`, proc_sys_fs(5)), so the two are tried apart.
-fn open_lock(path: &Path, owner: u32) -> io::Result<Fd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    loop {
-        let fresh = match rustix::fs::open(path, flags, Mode::empty()) {
-            Ok(fd) => return Ok(Fd::new(super::above_stdio(fd)?)),
-            Err(Errno::NOENT) => flags | OFlags::CREATE | OFlags::EXCL,
-            Err(e) => return Err(e.into()),
-        };
-        match rustix::fs::open(path, fresh, Mode::from_raw_mode(0o600)) {
-            Ok(fd) => {
-                let fd = Fd::new(super::above_stdio(fd)?);
-                if rustix::process::geteuid().as_raw() != owner {
-                    // Made by root: the owner takes turns with it.
-                    let _ = fchown(&fd, Some(Uid::from_raw(owner)), None::<Gid>);
-                }
-                return Ok(fd);
-            }
-            // Somebody else was faster.
-            Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-}
-
 /// Lets everybody connect, whatever the umask is: the access rules say who gets in. The path is not followed a second time,
 /// since what lies there may have been exchanged.
 fn open_to_all(socket: &Path) -> io::Result<()> {
@@ -276,69 +247,4 @@ fn open_to_all(socket: &Path) -> io::Result<()> {
         AtFlags::empty(),
     )?;
     Ok(())
-}
-
-/// Whether an open file is the one at `path`.
-fn is_at(fd: &Fd, path: &Path) -> bool {
-    same_file(fstat(fd), stat(path))
-}
-
-fn same_file(
-    a: rustix::io::Result<rustix::fs::Stat>,
-    b: rustix::io::Result<rustix::fs::Stat>,
-) -> bool {
-    matches!((a, b), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
-}
-
-/// Whether a socket lies at the path, which otherwise must be free.
-fn has_socket(path: &Path) -> io::Result<bool> {
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
-        Ok(_) => Err(at(path, occupied())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(at(path, e)),
-    }
-}
-
-fn occupied() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::AlreadyExists,
-        "something that is no socket lies at the bus's path",
-    )
-}
-
-/// Names the file with an error, and what the user can do about it. A shortage stays as it is: its number says what ran out.
-fn at(path: &Path, error: io::Error) -> io::Error {
-    if super::exhausted(&error).is_some() {
-        return error;
-    }
-    let remedy = match error.kind() {
-        io::ErrorKind::NotFound => "; its directory must exist",
-        io::ErrorKind::PermissionDenied => "; this user must be let into its directory, and to it",
-        io::ErrorKind::ReadOnlyFilesystem => "; take a path that can be written to",
-        io::ErrorKind::AlreadyExists => "; remove it, or take another path",
-        _ => "",
-    };
-    io::Error::new(error.kind(), format!("{}: {error}{remedy}", path.display()))
-}
-
-/// Takes an open-file-description lock on one byte; false when somebody else has it.
-fn lock_range(fd: &Fd, kind: libc::c_int, byte: i64) -> io::Result<bool> {
-    use std::os::fd::AsRawFd;
-    let lock = libc::flock {
-        l_type: kind as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: byte as libc::off_t,
-        l_len: 1,
-        l_pid: 0,
-    };
-    // SAFETY: the descriptor is open and the structure is complete; the kernel only reads it.
-    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    match Errno::from_io_error(&error) {
-        Some(Errno::AGAIN | Errno::ACCESS) => Ok(false),
-        _ => Err(error),
-    }
 }

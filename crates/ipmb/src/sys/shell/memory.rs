@@ -32,7 +32,7 @@ impl Memory {
         unsupported()
     }
 
-    pub(crate) fn seal(&self, _seal: Seal) -> io::Result<()> {
+    pub(crate) fn seal(&mut self, _seal: Seal) -> io::Result<()> {
         match self.0 {}
     }
 
@@ -159,7 +159,7 @@ impl Held {
         match self.0 {}
     }
 
-    pub(crate) fn freeze(&self) -> io::Result<()> {
+    pub(crate) fn freeze(&mut self) -> io::Result<()> {
         match self.0 {}
     }
 

@@ -11,6 +11,9 @@ pub(crate) use wake::{
     AsSource, Bell, Event, Interest, Ringer, SourceRef, WaitSet, bell, wait_for,
 };
 
+#[cfg(test)]
+pub(crate) const COUNTS_COPIES: bool = false;
+
 use super::{BorrowedHandle, Handle};
 use crate::error::Resource;
 use std::{io, thread};
@@ -26,7 +29,7 @@ fn unsupported<T>() -> io::Result<T> {
     ))
 }
 
-pub(crate) fn prepare() -> io::Result<()> {
+pub(crate) fn prepare(_app_group: Option<&str>) -> io::Result<()> {
     unsupported()
 }
 
@@ -35,6 +38,14 @@ pub(crate) fn prepare() -> io::Result<()> {
 pub(crate) struct OwnHandle(Never);
 
 pub(crate) fn duplicate(_handle: BorrowedHandle<'_>) -> io::Result<Handle> {
+    unsupported()
+}
+
+/// What a handle under way needs. None is ever under way.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(());
+
+pub(crate) fn keep(_: Option<BorrowedHandle<'_>>, _: &[BorrowedHandle<'_>]) -> io::Result<Kept> {
     unsupported()
 }
 

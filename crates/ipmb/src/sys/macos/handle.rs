@@ -1,0 +1,69 @@
+//! More handles: a second one to the same object, one in reserve, and those that keep others alive under way.
+
+use super::{adopt_raw, fork::Fd};
+use crate::sys::{BorrowedHandle, Handle};
+use rustix::net::sockopt;
+use std::io;
+
+/// A second handle to the same kernel object: close-on-exec, never one of 0–2.
+pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+}
+
+/// A place in the table of descriptors, to have one at hand when the table is full.
+#[derive(Debug)]
+pub(crate) struct Spare(#[allow(dead_code)] Fd);
+
+impl Spare {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: a fresh descriptor, or a negative number.
+        Ok(Self(Fd::new(unsafe { adopt_raw(libc::kqueue()) }?)))
+    }
+}
+
+/// Sockets that are under way in a packet.
+///
+/// The kernel looks for sockets that can only be reached through packets which nobody can read any more, and empties and ends
+/// them (`unp_gc`). It looks only into sockets that are under way themselves, so it takes every socket that is in a packet for
+/// one, once its sender has closed it. Hence the sender keeps a descriptor until the packet was taken. If the
+/// sender is killed before that, the receiver gets a socket that is at its end; other kinds of descriptors are not concerned.
+#[derive(Debug, Default)]
+pub(crate) struct Kept(#[allow(dead_code)] Vec<Fd>);
+
+/// Keeps what must not be closed until the receiver has taken the packet.
+pub(crate) fn keep(
+    first: Option<BorrowedHandle<'_>>,
+    rest: &[BorrowedHandle<'_>],
+) -> io::Result<Kept> {
+    let mut kept = Vec::new();
+    for handle in first.iter().chain(rest) {
+        if sockopt::socket_type(handle).is_ok() {
+            kept.push(Fd::new(duplicate(*handle)?));
+        }
+    }
+    Ok(Kept(kept))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn a_duplicate_is_inherited_or_lands_on_stdio() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let copy = duplicate(file.as_fd()).unwrap();
+        assert!(copy.as_raw_fd() > 2);
+        let flags = rustix::io::fcntl_getfd(&copy).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_socket_under_way_dies_with_its_last_descriptor() {
+        let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let kept = keep(Some(socket.as_fd()), &[file.as_fd()]).unwrap();
+        assert_eq!(kept.0.len(), 1);
+        assert_ne!(kept.0[0].as_raw_fd(), socket.as_raw_fd());
+    }
+}

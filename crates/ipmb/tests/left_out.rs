@@ -1,0 +1,25 @@
+//! Names what cannot be built for a system, as other tests name themselves when they are left out.
+
+#![allow(dead_code)]
+
+mod common;
+
+use common::needs_linux;
+
+#[test]
+fn files_are_left_out_without_a_word() {
+    for (file, why) in [
+        ("regions.rs", "it forges sealed memories and locks on them"),
+        ("strangers.rs", "it changes users and squats abstract names"),
+        (
+            "sandbox.rs",
+            "its system calls are those of Linux on x86-64",
+        ),
+        (
+            "unit::hostile",
+            "its liars have sealed memories and packet sockets",
+        ),
+    ] {
+        needs_linux(file, why);
+    }
+}
