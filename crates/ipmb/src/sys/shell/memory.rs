@@ -66,6 +66,10 @@ impl Mapping {
     pub(crate) fn len(&self) -> usize {
         match self.0 {}
     }
+
+    pub(crate) fn forked(&self) -> bool {
+        match self.0 {}
+    }
 }
 
 impl Drop for Mapping {
