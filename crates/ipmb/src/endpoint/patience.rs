@@ -20,6 +20,8 @@ use std::{
 
 /// After so long a blocked `send` says whom it waits for.
 const COMPLAINT: Duration = Duration::from_secs(5);
+/// The shortest time to spin for room.
+const SPIN_MIN: Duration = Duration::from_micros(2);
 /// How long to wait before a shortage whose end nobody reports is looked at again.
 pub(super) const SHORTAGE: Duration = Duration::from_millis(2);
 
@@ -128,7 +130,6 @@ fn wait_for_space<'c>(
     target: u64,
     until: Option<Instant>,
 ) -> Result<(), SendError> {
-    let spin_until = Instant::now() + core.options.spin;
     let Some(link) = outbox.link(target) else {
         // What waits for a first contact is sent by the serving thread.
         drop(outbox);
@@ -136,23 +137,10 @@ fn wait_for_space<'c>(
         return Ok(());
     };
     let gate = link.gate.clone();
+    let budget = link.spin.clamp(SPIN_MIN, core.options.spin.max(SPIN_MIN));
     drop(outbox);
-    // A receiver that is awake makes room soon.
-    if core.inbox.may_spin() {
-        let mut rounds = 0u32;
-        while Instant::now() < spin_until {
-            for _ in 0..64 {
-                std::hint::spin_loop();
-            }
-            match core.outbox().link(target) {
-                Some(link) if !link.out.has_moved() => {}
-                _ => return Ok(()),
-            }
-            rounds += 1;
-            if rounds % 16 == 0 {
-                sys::yield_now();
-            }
-        }
+    if core.inbox.may_spin() && spin_for_space(core, target, budget) {
+        return Ok(());
     }
     // One thread sleeps for the link; others wait until it has looked.
     let Some(leader) = gate.lead(until) else {
@@ -192,6 +180,33 @@ fn wait_for_space<'c>(
         outbox.pump(core);
     }
     Ok(())
+}
+
+/// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
+/// not. True if there may be room.
+fn spin_for_space(core: &Core, target: u64, budget: Duration) -> bool {
+    let until = Instant::now() + budget;
+    loop {
+        for _ in 0..64 {
+            std::hint::spin_loop();
+        }
+        let over = Instant::now() >= until;
+        let mut outbox = core.outbox();
+        let Some(link) = outbox.link(target) else {
+            return true;
+        };
+        if link.out.has_moved() {
+            link.spin = budget * 2;
+            return true;
+        }
+        if over {
+            link.spin = budget / 2;
+            return false;
+        }
+        drop(outbox);
+        // The receiver may be waiting for this very core.
+        sys::yield_now();
+    }
 }
 
 /// Waits until it is settled who is on the bus.

@@ -36,7 +36,7 @@ const LOCAL: u64 = u64::MAX;
 /// After so many looks at the links that sleep a busy receiver asks the system for hang-ups: that costs a call.
 const LISTEN: u32 = 32;
 /// Looks at a link before the clock is read.
-const BRIEFLY: u32 = 64;
+const BRIEFLY: u32 = 32;
 /// Messages taken from one link before the next one's turn, see [`Record::cost`].
 const TURN: usize = 64;
 /// Messages that a receive skips between two looks at the clock, or skips at all if it must not wait.

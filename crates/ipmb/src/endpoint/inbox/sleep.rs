@@ -71,7 +71,6 @@ impl Inbox {
         }
         let start = Instant::now();
         let budget = state.spin.max(Duration::from_micros(2));
-        let mut rounds = 0u32;
         loop {
             for _ in 0..32 {
                 if self.has_something(state) {
@@ -80,15 +79,13 @@ impl Inbox {
                 }
                 std::hint::spin_loop();
             }
-            rounds += 1;
             let now = Instant::now();
             if now - start >= budget || deadline.is_some_and(|d| d <= now) {
                 state.spin /= 2;
                 return false;
             }
-            if rounds % 8 == 0 {
-                sys::yield_now();
-            }
+            // The sender may be waiting for this very core.
+            sys::yield_now();
         }
     }
 

@@ -7,7 +7,7 @@ use crate::{
     link::outgoing::Outgoing,
     sys::Channel,
 };
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 /// Why a link ends that did nothing wrong.
 const GONE: &str = "the receiver is gone";
@@ -20,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) number: u64,
     /// Who sleeps for space in it.
     pub(crate) gate: Arc<Gate>,
+    /// For how long to look for space before that.
+    pub(crate) spin: Duration,
     /// The generation of the controller that has the introduction.
     introduced: bool,
     /// Up to where it was used at the last look for idle links, if nothing lay in it.
@@ -65,6 +67,7 @@ impl Outbox {
             peer,
             number,
             gate: Arc::default(),
+            spin: core.options.spin,
             introduced: false,
             seen: None,
             idle: false,
