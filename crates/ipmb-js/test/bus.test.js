@@ -3,7 +3,9 @@
 
 const { test } = require('node:test');
 const assert = require('node:assert');
+const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const path = require('node:path');
 const { ipmb, busName, SOON, options, join, to, bytes, startRust, startNode, answer, end } = require('./common.js');
 
 const code = (expected) => (error) => {
@@ -155,6 +157,33 @@ test('a Rust process gets and gives data, objects and regions', async () => {
   assert.strictEqual(await end(peer), 0);
   fs.rmSync(file);
   sender.close(), receiver.close();
+});
+
+test('attachments come with data of every kind and size', async () => {
+  const bus = busName('with');
+  const { sender, receiver } = join(bus, 'node');
+  const peer = await startRust(bus, 'echo');
+  for (const size of [0, 10, 4096, 4097, 1 << 20, 3 << 20]) {
+    const data = Buffer.alloc(size, 'with');
+    sender.send(to('echo'), { format: 65_534, data }, [Buffer.from([size & 255])], { objects: [0] });
+    const { bytesMessage, objects, memoryRegions } = await receiver.recv(SOON);
+    assert.strictEqual(bytesMessage.format, 65_535);
+    assert.ok(bytesMessage.data.equals(data), `${size} bytes`);
+    assert.deepStrictEqual([objects.length, memoryRegions[0].map(0, -1)[0]], [1, (size & 255) + 1]);
+    for (const held of [...objects, ...memoryRegions]) held.close();
+    sender.send(to('echo'), { format: 65_534, data }, []);
+    const bare = await receiver.recv(SOON);
+    assert.ok(bare.bytesMessage.data.equals(data) && bare.objects.length + bare.memoryRegions.length === 0);
+  }
+  sender.send(to('echo'), bytes('', 9), []);
+  assert.strictEqual(await end(peer), 0);
+  sender.close(), receiver.close();
+});
+
+test('without descriptors send throws, and all works again when there are some', async () => {
+  const shell = `ulimit -n 96; exec "$0" ${JSON.stringify(path.join(__dirname, 'roles', 'shortage.js'))} "$1"`;
+  const child = spawn('sh', ['-c', shell, process.execPath, busName('shortage')], { stdio: 'inherit' });
+  assert.strictEqual(await end(child), 0);
 });
 
 test('a full link queues what is sent, in order, and says when it is too much', async () => {
