@@ -62,7 +62,8 @@ fn options(bus: &str, label: &str, owner: u32) -> Options {
         Some(path) => Options::new("by.path", label!(label), "token").path(path),
         None => Options::new(bus, label!(label), "token"),
     };
-    options.owner(owner)
+    // Links in use stay in use, however slow the machine is.
+    options.owner(owner).idle_link(Duration::MAX)
 }
 
 fn number(label: &str, n: u64) -> Message<u64> {

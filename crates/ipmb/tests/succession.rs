@@ -25,6 +25,17 @@ fn who_waits_for_a_new_controller_to_settle_has_to_come_again() {
     let bus = name("settling");
     let mut spare = Peer::start("peer", "idle", &bus);
     spare.expect("joined");
+    let mut options = ipmb::Options::new(bus.as_str(), label!("new"), "token");
+    options.controller_affinity = false;
+    let timed = || {
+        let start = Instant::now();
+        let newcomer = ipmb::join::<(), ()>(options.clone(), common::SOON).expect("join");
+        let took = start.elapsed();
+        drop(newcomer);
+        took
+    };
+    // What a join takes here with nothing to wait for: an emulator is slow.
+    let plain = (0..5).map(|_| timed()).min().unwrap_or_default();
     let mut shortest = Duration::MAX;
     // Other load makes a join slower, but never faster: one that is quick enough proves it.
     for _ in 0..10 {
@@ -34,16 +45,11 @@ fn who_waits_for_a_new_controller_to_settle_has_to_come_again() {
         stopped.expect("joined");
         stopped.stop();
         controller.kill();
-        let start = Instant::now();
-        let mut options = ipmb::Options::new(bus.as_str(), label!("new"), "token");
-        options.controller_affinity = false;
-        let newcomer = ipmb::join::<(), ()>(options, common::SOON).expect("join");
-        shortest = shortest.min(start.elapsed());
-        drop(newcomer);
+        shortest = shortest.min(timed());
         stopped.kill();
-        if shortest < Duration::from_millis(140) {
+        if shortest < plain + Duration::from_millis(140) {
             return;
         }
     }
-    panic!("no join took less than {shortest:?}");
+    panic!("no join took less than {shortest:?}, and {plain:?} with nothing to wait for");
 }

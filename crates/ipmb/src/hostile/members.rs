@@ -140,6 +140,8 @@ fn what_is_left_behind_piles_up_at_the_controller() {
         victim.friend.stats().lost == 904
     });
     victim.hears_its_friend();
+    let line = format!("endpoint {} leaves too much behind", liar.id);
+    assert_eq!(logged(&["WARN", &line]), 1);
 }
 
 #[test]

@@ -100,6 +100,7 @@ impl Controller {
                 writable_wanted: false,
                 estate: Vec::new(),
                 estate_size: (0, 0),
+                left_too_much: false,
                 left: false,
                 hung_up: false,
                 budget: Budget::new(Instant::now()),

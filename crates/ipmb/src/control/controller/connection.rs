@@ -56,6 +56,8 @@ pub(super) struct Connection {
     pub(super) estate: Vec<Parked>,
     /// Handles and bytes of that.
     pub(super) estate_size: (usize, usize),
+    /// It was logged that not all of it is kept.
+    pub(super) left_too_much: bool,
 }
 
 impl Connection {

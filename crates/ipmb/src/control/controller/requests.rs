@@ -93,9 +93,13 @@ impl Controller {
                 let mut handles = handles.into_iter();
                 // This one's is counted by now. What is adopted is bounded again, by the endpoint that does.
                 let estates: usize = self.connections.values().map(|c| c.estate_size.1).sum();
-                let count = self.connections.get(&token).map_or(0, |c| c.estate.len());
-                if estates > ESTATES_BYTES || count >= ESTATE_MESSAGES {
-                    log::warn!("a parked message is lost: too much is left behind at once");
+                if let Some(connection) = self.connections.get_mut(&token)
+                    && (estates > ESTATES_BYTES || connection.estate.len() >= ESTATE_MESSAGES)
+                {
+                    // Once: it may go on for long.
+                    if !std::mem::replace(&mut connection.left_too_much, true) {
+                        log::warn!("endpoint {id} leaves too much behind: the rest is lost");
+                    }
                     self.host.lost(1);
                     return Ok(());
                 }
