@@ -16,7 +16,7 @@
 
 #[cfg(not(loom))]
 use crate::sync::compiler_fence;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::sync::{Ordering, SharedU32, fence};
 
 /// What the sleep word says. The rest of the word counts the sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +56,13 @@ impl Sleeper {
 
     /// Announces a new sleep. A fence must follow ([`Sleeper::fence`], one for any number of announcements), then a look
     /// at the index.
-    pub(crate) fn announce(&mut self, shared: &AtomicU32) {
+    pub(crate) fn announce(&mut self, shared: &SharedU32) {
         self.word = (self.word & !MODE).wrapping_add(ONE_SLEEP) | ASLEEP;
         shared.store(self.word, Ordering::Relaxed);
     }
 
     /// Awake again. `fast` only if the ringer's process receives this side's fences.
-    pub(crate) fn wake(&mut self, shared: &AtomicU32, fast: bool) {
+    pub(crate) fn wake(&mut self, shared: &SharedU32, fast: bool) {
         self.word = (self.word & !MODE) | if fast { FAST } else { FENCED };
         // Relaxed: a ringer that sees it late rings or fences once more than needed.
         shared.store(self.word, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Watcher {
 
     /// Whether to ring; to be asked after each publication.
     #[inline]
-    pub(crate) fn must_ring(&mut self, shared: &AtomicU32) -> bool {
+    pub(crate) fn must_ring(&mut self, shared: &SharedU32) -> bool {
         // The processor may let the look pass the publication: see the module on why the sleeper makes up for it.
         #[cfg(not(loom))]
         compiler_fence(Ordering::SeqCst);
@@ -118,7 +118,7 @@ impl Watcher {
     }
 
     #[cold]
-    fn must_ring_fenced(&mut self, shared: &AtomicU32) -> bool {
+    fn must_ring_fenced(&mut self, shared: &SharedU32) -> bool {
         fence(Ordering::SeqCst);
         let word = shared.load(Ordering::Relaxed);
         if word & MODE != ASLEEP || word == self.rung {
@@ -130,7 +130,7 @@ impl Watcher {
 }
 
 /// Whether the other side sleeps, for who has no books: it may be told so more than once. To be asked after the publication.
-pub(crate) fn sleeps(shared: &AtomicU32) -> bool {
+pub(crate) fn sleeps(shared: &SharedU32) -> bool {
     fence(Ordering::SeqCst);
     shared.load(Ordering::Relaxed) & MODE == ASLEEP
 }
@@ -138,7 +138,7 @@ pub(crate) fn sleeps(shared: &AtomicU32) -> bool {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::sync::AtomicU64;
+    use crate::sync::SharedU64;
     use loom::{
         sync::{Arc, Condvar, Mutex},
         thread,
@@ -155,7 +155,7 @@ mod model {
     /// between the publication and the look.
     fn nobody_sleeps_through_a_message(fast: bool) {
         loom::model(move || {
-            let shared = Arc::new((AtomicU64::new(0), AtomicU32::new(0), Bell::default()));
+            let shared = Arc::new((SharedU64::new(0), SharedU32::new(0), Bell::default()));
             if fast {
                 shared.1.store(FAST, Ordering::Relaxed);
             }

@@ -5,7 +5,7 @@
 //! it, and trusts nothing of what the other publishes but what lies within the bounds that its own books allow: *if
 //! there was room, only we can make it full; if there was a record, only we can make it empty*.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{Ordering, SharedU64};
 
 /// The other side published an index that it cannot have reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl WriteIndex {
 
     /// Looks at what the consumer gave back since.
     #[inline]
-    pub(crate) fn refresh(&mut self, shared_head: &AtomicU64) -> Result<(), Lie> {
+    pub(crate) fn refresh(&mut self, shared_head: &SharedU64) -> Result<(), Lie> {
         // Acquire: the consumer's reads of the bytes given back come before our next writes to them.
         let head = shared_head.load(Ordering::Acquire);
         if self.tail.wrapping_sub(head) > self.tail.wrapping_sub(self.head) && !crate::fault::on(26)
@@ -70,7 +70,7 @@ impl WriteIndex {
 
     /// Publishes `len` bytes that were written from the tail on.
     #[inline]
-    pub(crate) fn publish(&mut self, len: u64, shared_tail: &AtomicU64) {
+    pub(crate) fn publish(&mut self, len: u64, shared_tail: &SharedU64) {
         debug_assert!(len <= self.free());
         self.tail = self.tail.wrapping_add(len);
         // Release: the bytes come before the index that makes them visible.
@@ -167,7 +167,7 @@ impl ReadIndex {
 
     /// Looks at what the producer published since.
     #[inline]
-    pub(crate) fn refresh(&mut self, shared_tail: &AtomicU64) -> Result<(), Lie> {
+    pub(crate) fn refresh(&mut self, shared_tail: &SharedU64) -> Result<(), Lie> {
         // Acquire: the bytes that the index makes visible are read after it.
         let tail = shared_tail.load(Ordering::Acquire);
         let available = tail.wrapping_sub(self.head);
@@ -187,7 +187,7 @@ impl ReadIndex {
 
     /// Gives back all that was taken off.
     #[inline]
-    pub(crate) fn give_back(&self, shared_head: &AtomicU64) {
+    pub(crate) fn give_back(&self, shared_head: &SharedU64) {
         // Release: our reads of the bytes come before the producer's next writes to them.
         shared_head.store(self.head, Ordering::Release);
     }
@@ -205,7 +205,7 @@ mod tests {
             start in prop_oneof![any::<u64>(), Just(u64::MAX - 3), Just(u64::MAX)],
             steps in prop::collection::vec((any::<bool>(), 1u64..40), 1..400),
         ) {
-            let (head, tail) = (AtomicU64::new(start), AtomicU64::new(start));
+            let (head, tail) = (SharedU64::new(start), SharedU64::new(start));
             let mut w = WriteIndex::new(start, 64);
             let mut r = ReadIndex::new(start, 64);
             let (mut memory, mut model, mut next) = ([0u8; 64], VecDeque::new(), 0u8);
@@ -259,7 +259,7 @@ mod tests {
 
         #[test]
         fn an_index_outside_the_books_is_believed(start: u64, used in 0u64..=64, claim: u64) {
-            let shared = AtomicU64::new(start);
+            let shared = SharedU64::new(start);
             let mut w = WriteIndex::new(start, 64);
             w.publish(used, &shared);
             shared.store(claim, Ordering::Relaxed);
@@ -286,8 +286,8 @@ mod model {
         loom::model(|| {
             let start = u64::MAX - 1;
             let shared = Arc::new((
-                AtomicU64::new(start),
-                AtomicU64::new(start),
+                SharedU64::new(start),
+                SharedU64::new(start),
                 [UnsafeCell::new(0u64), UnsafeCell::new(0)],
             ));
             let theirs = shared.clone();
