@@ -74,6 +74,7 @@ mod stats;
 mod sync;
 mod sys;
 mod version;
+mod weakness;
 
 pub use endpoint::{EndpointReceiver, EndpointSender, Iter, Loan, join};
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};

@@ -16,6 +16,12 @@ use std::sync::atomic as atomics;
 
 pub(crate) use atomics::Ordering;
 
+/// The locks of what a model includes.
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar, Mutex};
+
 /// An atomic of its own name, so that nobody else need name the standard one.
 macro_rules! own_atomic {
     ($name:ident$(<$item:ident>)?, $atomic:ty, $word:ty, $($const:tt)?) => {

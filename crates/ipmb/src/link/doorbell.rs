@@ -16,7 +16,10 @@
 
 #[cfg(not(loom))]
 use crate::sync::compiler_fence;
-use crate::sync::{Ordering, SharedU32, fence};
+use crate::{
+    sync::{Ordering, SharedU32, fence},
+    weakness,
+};
 
 /// What the sleep word says. The rest of the word counts the sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +60,8 @@ impl Sleeper {
     /// Announces a new sleep. A fence must follow ([`Sleeper::fence`], one for any number of announcements), then a look
     /// at the index.
     pub(crate) fn announce(&mut self, shared: &SharedU32) {
-        self.word = (self.word & !MODE).wrapping_add(ONE_SLEEP) | ASLEEP;
+        let one = if weakness::on(8) { 0 } else { ONE_SLEEP };
+        self.word = (self.word & !MODE).wrapping_add(one) | ASLEEP;
         shared.store(self.word, Ordering::Relaxed);
     }
 
@@ -77,7 +81,9 @@ pub(crate) fn fence_before_sleep(everybody: bool) -> bool {
         return crate::sys::fence_everybody();
     }
     let _ = everybody;
-    fence(Ordering::SeqCst);
+    if !weakness::on(6) {
+        fence(Ordering::SeqCst);
+    }
     true
 }
 
@@ -88,7 +94,7 @@ pub(crate) struct Watcher {
     rung: u32,
     /// The model's stand-in for the fence that the sleeper runs on this side's core.
     #[cfg(loom)]
-    fenced_by_sleeper: bool,
+    pub(crate) fenced_by_sleeper: bool,
 }
 
 impl Watcher {
@@ -107,7 +113,7 @@ impl Watcher {
         #[cfg(not(loom))]
         compiler_fence(Ordering::SeqCst);
         #[cfg(loom)]
-        if self.fenced_by_sleeper {
+        if self.fenced_by_sleeper && !weakness::on(7) {
             fence(Ordering::SeqCst);
         }
         // Any other mode needs the fence, also a sleep that was rung for: the next one may have been announced.
@@ -119,7 +125,9 @@ impl Watcher {
 
     #[cold]
     fn must_ring_fenced(&mut self, shared: &SharedU32) -> bool {
-        fence(Ordering::SeqCst);
+        if !weakness::on(5) {
+            fence(Ordering::SeqCst);
+        }
         let word = shared.load(Ordering::Relaxed);
         if word & MODE != ASLEEP || word == self.rung {
             return false;
@@ -154,7 +162,8 @@ mod model {
     /// deadlock, which the checker reports. The fence on everybody is modelled as what it does to the ringer: a fence
     /// between the publication and the look.
     fn nobody_sleeps_through_a_message(fast: bool) {
-        loom::model(move || {
+        let name = if fast { "fast" } else { "fenced" };
+        weakness::check(&format!("sleep for messages, {name}"), move || {
             let shared = Arc::new((SharedU64::new(0), SharedU32::new(0), Bell::default()));
             if fast {
                 shared.1.store(FAST, Ordering::Relaxed);
