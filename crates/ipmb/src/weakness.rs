@@ -1,25 +1,25 @@
 //! One deliberate weakness per ordering, fence and step that the models rely on, to see that a model would notice one. Built
-//! in for the model checker only; the environment variable `IPMB_WEAKNESS` then says by number which one is on.
-//! `.ci/models` tries them all.
+//! in for the model checker and for ThreadSanitizer only; the environment variable `IPMB_WEAKNESS` then says by number which
+//! one is on. `.ci/models` tries them all.
 
 use crate::sync::Ordering;
 
 /// Whether a weakness is on.
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 pub(crate) fn on(number: u8) -> bool {
     static ON: std::sync::OnceLock<Option<u8>> = std::sync::OnceLock::new();
     let asked = || std::env::var("IPMB_WEAKNESS").ok()?.parse().ok();
     *ON.get_or_init(asked) == Some(number)
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, tsan)))]
 #[inline(always)]
 pub(crate) const fn on(_number: u8) -> bool {
     false
 }
 
 /// The ordering, or none at all where the weakness is on.
-#[cfg(loom)]
+#[cfg(any(loom, tsan))]
 pub(crate) fn ordering(number: u8, strong: Ordering) -> Ordering {
     if on(number) {
         Ordering::Relaxed
@@ -28,7 +28,7 @@ pub(crate) fn ordering(number: u8, strong: Ordering) -> Ordering {
     }
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, tsan)))]
 #[inline(always)]
 pub(crate) const fn ordering(_number: u8, strong: Ordering) -> Ordering {
     strong

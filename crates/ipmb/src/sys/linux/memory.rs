@@ -180,6 +180,21 @@ impl Memory {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > self.size) {
             return Err(Errno::INVAL.into());
         }
+        #[cfg(tsan)]
+        let sealed = protection == Protection::ReadWrite
+            && call!(fcntl_get_seals(&self.fd))?
+                .intersects(SealFlags::FUTURE_WRITE | SealFlags::WRITE);
+        #[cfg(tsan)]
+        if protection != Protection::Frozen
+            && !sealed
+            && let Some(start) = super::one_mapping::share(self.fd.as_fd(), len)
+        {
+            return Ok(Mapping {
+                start,
+                len,
+                generation: fork::generation(),
+            });
+        }
         let (prot, flags) = match protection {
             Protection::Read => (ProtFlags::READ, MapFlags::SHARED),
             Protection::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
@@ -201,6 +216,10 @@ impl Memory {
             len,
             generation: fork::generation(),
         };
+        #[cfg(tsan)]
+        if protection == Protection::ReadWrite {
+            super::one_mapping::enter(self.fd.as_fd(), len, mapping.start);
+        }
         // SAFETY: the range was mapped just now; the advice changes only what a forked child inherits.
         let _ = unsafe { call!(madvise(start, len, Advice::LinuxDontFork)) };
         Ok(mapping)
@@ -259,6 +278,10 @@ impl Drop for Mapping {
         let _dropping = crate::crash::dropping();
         if self.forked() {
             // The child never had the mapping; something else may lie there by now.
+            return;
+        }
+        #[cfg(tsan)]
+        if !super::one_mapping::leave(self.start) {
             return;
         }
         // SAFETY: the range is ours since `mmap`, and nothing borrowed from `self` outlives it.

@@ -5,6 +5,8 @@ mod handle;
 mod held;
 mod holders;
 mod memory;
+#[cfg(tsan)]
+mod one_mapping;
 mod owner;
 mod process;
 mod rendezvous;

@@ -126,6 +126,8 @@ impl OwnedMapping {
         }?;
         // SAFETY: the range is ours; the advice changes only what a forked child inherits.
         let _ = unsafe { call!(madvise(base, page + len, Advice::LinuxDontFork)) };
+        #[cfg(tsan)]
+        super::one_mapping::enter(rustix::fd::AsFd::as_fd(memory), len, mapping.start());
         mapping.own()?;
         Ok(mapping)
     }
@@ -196,6 +198,11 @@ impl Drop for OwnedMapping {
             return;
         }
         self.disown();
+        #[cfg(tsan)]
+        if !super::one_mapping::leave(self.start()) {
+            // The last reader unmaps it, but for the private page.
+            return;
+        }
         // SAFETY: the range is ours since `new`, and nothing borrowed from `self` outlives it.
         let _ = unsafe { call!(munmap(self.base.as_ptr().cast(), self.page + self.len)) };
     }
