@@ -47,7 +47,14 @@
 //!
 //! It runs on Linux 5.10 and later.
 
+#[cfg(all(test, not(loom)))]
+mod abandoned;
 mod control;
+#[cfg(not(fault))]
+mod crash;
+#[cfg(fault)]
+#[doc(hidden)]
+pub mod crash;
 mod endpoint;
 // The derive macros name the crate `::ipmb`, in here as everywhere.
 extern crate self as ipmb;
@@ -67,6 +74,7 @@ mod stats;
 mod sync;
 mod sys;
 mod version;
+mod weakness;
 
 pub use endpoint::{EndpointReceiver, EndpointSender, Iter, Loan, join};
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};

@@ -1,15 +1,118 @@
-//! The atomics of the crate: the standard ones, or those of the model checker. Nothing else names them, so that
-//! whatever two processes share can be model-checked.
+//! The atomics of the crate: the standard ones, or those of the model checker. Nothing else names them (`clippy.toml`
+//! forbids it), so that whatever two processes share can be model-checked.
+//!
+//! All that goes into shared memory goes through here: the words [`SharedU32`] and [`SharedU64`], and the bytes by
+//! [`copy_to_shared`]. Each store is a point at which the tests let a process die ([`crate::crash`]).
 
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)]
+
+use crate::crash;
 use std::ptr::NonNull;
 
-#[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
-};
-
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
+use loom::sync::atomic as atomics;
+#[cfg(not(loom))]
+use std::sync::atomic as atomics;
+
+pub(crate) use atomics::Ordering;
+
+/// The locks of what a model includes.
+#[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar, Mutex};
+
+/// An atomic of its own name, so that nobody else need name the standard one.
+macro_rules! own_atomic {
+    ($name:ident$(<$item:ident>)?, $atomic:ty, $word:ty, $($const:tt)?) => {
+        #[derive(Debug)]
+        #[repr(transparent)]
+        #[allow(dead_code)] // Systems differ in what they need.
+        pub(crate) struct $name$(<$item>)?($atomic);
+
+        impl$(<$item>)? $name$(<$item>)? {
+            #[inline]
+            #[allow(dead_code)] // Some are only mapped.
+            pub(crate) $($const)? fn new(value: $word) -> Self {
+                Self(<$atomic>::new(value))
+            }
+        }
+
+        impl$(<$item>)? std::ops::Deref for $name$(<$item>)? {
+            type Target = $atomic;
+
+            #[inline(always)]
+            fn deref(&self) -> &$atomic {
+                &self.0
+            }
+        }
+    };
+}
+
+own_atomic!(AtomicBool, atomics::AtomicBool, bool,);
+own_atomic!(AtomicU64, atomics::AtomicU64, u64,);
+
+/// The atomics of statics, which no other process sees: those of the model checker cannot be constants.
+pub(crate) mod process {
+    #[allow(unused_imports)]
+    pub(crate) use std::sync::atomic::Ordering;
+
+    own_atomic!(AtomicBool, std::sync::atomic::AtomicBool, bool, const);
+    own_atomic!(AtomicU32, std::sync::atomic::AtomicU32, u32, const);
+    own_atomic!(AtomicU64, std::sync::atomic::AtomicU64, u64, const);
+    own_atomic!(AtomicUsize, std::sync::atomic::AtomicUsize, usize, const);
+    own_atomic!(AtomicPtr<T>, std::sync::atomic::AtomicPtr<T>, *mut T, const);
+}
+
+/// A fence of this thread.
+#[inline(always)]
+pub(crate) fn fence(order: Ordering) {
+    atomics::fence(order);
+}
+
+/// A fence for the compiler only.
+#[cfg(not(loom))]
+#[inline(always)]
+pub(crate) fn compiler_fence(order: Ordering) {
+    atomics::compiler_fence(order);
+}
+
+macro_rules! shared_word {
+    ($(#[$doc:meta])* $name:ident, $atomic:ident, $word:ty) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        #[repr(transparent)]
+        pub(crate) struct $name(atomics::$atomic);
+
+        impl $name {
+            #[cfg(test)]
+            #[allow(dead_code)] // For models.
+            pub(crate) fn new(value: $word) -> Self {
+                Self(atomics::$atomic::new(value))
+            }
+
+            #[inline]
+            pub(crate) fn load(&self, order: Ordering) -> $word {
+                self.0.load(order)
+            }
+
+            #[inline]
+            pub(crate) fn store(&self, value: $word, order: Ordering) {
+                self.0.store(value, order);
+                crash::point();
+            }
+        }
+    };
+}
+
+shared_word! {
+    /// A word of shared memory. It has one writer, so there is nothing but loads and stores.
+    SharedU32, AtomicU32, u32
+}
+shared_word! {
+    /// A word of shared memory. It has one writer, so there is nothing but loads and stores.
+    SharedU64, AtomicU64, u64
+}
 
 /// Copies private bytes into shared memory.
 ///
@@ -18,8 +121,21 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, 
 /// `to` is valid for `bytes.len()` bytes of writes and does not overlap `bytes`.
 #[inline]
 pub(crate) unsafe fn copy_to_shared(bytes: &[u8], to: NonNull<u8>) {
+    // In two parts where a process may die in between, as it may in the middle of any copy.
+    #[cfg(all(any(test, fault), not(loom)))]
+    let (bytes, to) = {
+        let (first, rest) = bytes.split_at(bytes.len() / 2);
+        if !first.is_empty() {
+            // SAFETY: the caller's promise, as below.
+            unsafe { copy(first.as_ptr(), to.as_ptr(), first.len()) };
+            crash::point();
+        }
+        // SAFETY: within the caller's `bytes.len()` bytes.
+        (rest, unsafe { to.add(first.len()) })
+    };
     // SAFETY: the caller's promise. Another process may read at the same time; what it makes of that is its affair.
     unsafe { copy(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
+    crash::point();
 }
 
 /// Copies bytes of shared memory, which may change meanwhile, into private memory.

@@ -1,5 +1,6 @@
 //! Joining and staying a member: stopped and killed controllers, stopped members, strangers in the middle of an election.
 
+#![allow(clippy::disallowed_types)] // Atomics between its own threads.
 #![allow(clippy::expect_used)]
 
 mod common;

@@ -9,7 +9,7 @@
 
 use crate::{
     Label,
-    sync::{AtomicU32, AtomicU64, Ordering, copy_from_shared, copy_to_shared},
+    sync::{Ordering, SharedU32, SharedU64, copy_from_shared, copy_to_shared},
     sys::{Mapping, Memory, OWNER_DIED, OwnedMapping, Protection, Seal},
 };
 use serde::{Deserialize, Serialize};
@@ -133,22 +133,22 @@ impl Directory {
         self.wide(AT_NEXT_ID).load(Ordering::Acquire).min(PLAUSIBLE)
     }
 
-    fn wide(&self, at: usize) -> &AtomicU64 {
+    fn wide(&self, at: usize) -> &SharedU64 {
         wide(self.mapping.start(), at)
     }
 
-    fn word(&self, at: usize) -> &AtomicU32 {
+    fn word(&self, at: usize) -> &SharedU32 {
         word(self.mapping.start(), at)
     }
 }
 
-fn wide<'a>(start: NonNull<u8>, at: usize) -> &'a AtomicU64 {
+fn wide<'a>(start: NonNull<u8>, at: usize) -> &'a SharedU64 {
     debug_assert!(at + 8 <= LOG && at % 8 == 0);
     // SAFETY: inside the head of a mapping, whose owner is borrowed or lives longer by its own lifetime; atomic only.
     unsafe { start.add(at).cast().as_ref() }
 }
 
-fn word<'a>(start: NonNull<u8>, at: usize) -> &'a AtomicU32 {
+fn word<'a>(start: NonNull<u8>, at: usize) -> &'a SharedU32 {
     debug_assert!(at + 4 <= LOG && at % 4 == 0);
     // SAFETY: as above.
     unsafe { start.add(at).cast().as_ref() }

@@ -11,13 +11,11 @@ use super::{
 use crate::{
     Access, EndpointReceiver, EndpointSender, JoinError, Message, Options, Selector, Version,
     label,
+    sync::process::{AtomicU32, Ordering},
     sys::{self, BorrowedHandle, Channel, Handle, Peer, Seat},
 };
 use sha2::{Digest, Sha256};
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 const SOON: Option<Duration> = Some(Duration::from_secs(10));
 const TOKEN: &str = "a token that is easy to find";

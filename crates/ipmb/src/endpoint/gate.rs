@@ -1,9 +1,7 @@
 //! One sleeper for many.
 
-use std::{
-    sync::{Condvar, Mutex, PoisonError},
-    time::Instant,
-};
+use crate::sync::{Condvar, Mutex};
+use std::{sync::PoisonError, time::Instant};
 
 /// Lets one thread at a time sleep for something, while others wait for what it finds.
 #[derive(Debug, Default)]
@@ -48,6 +46,8 @@ impl Gate {
 impl Drop for Leader<'_> {
     fn drop(&mut self) {
         *self.0.led.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        self.0.changed.notify_all();
+        if !crate::weakness::on(9) {
+            self.0.changed.notify_all();
+        }
     }
 }

@@ -10,6 +10,8 @@ mod delivery;
 mod gate;
 mod inbox;
 mod loan;
+#[cfg(all(test, loom))]
+mod model;
 mod outbox;
 mod patience;
 mod receiver;

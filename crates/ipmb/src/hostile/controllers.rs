@@ -230,15 +230,15 @@ fn a_directory_without_sense_stalls_its_readers() {
         );
         let copy = copy.unwrap().map_all(Protection::Read).unwrap();
         for at in (0..256).step_by(8) {
-            let value = super::link::word(&copy, at).load(std::sync::atomic::Ordering::Relaxed);
-            super::link::word(&mapping, at).store(value, std::sync::atomic::Ordering::Relaxed);
+            let value = super::link::word(&copy, at).load(crate::sync::process::Ordering::Relaxed);
+            super::link::word(&mapping, at).store(value, crate::sync::process::Ordering::Relaxed);
         }
         for (i, value) in words.iter().enumerate() {
             let word = super::link::word(&mapping, 256 + i * 8);
-            word.store(*value, std::sync::atomic::Ordering::Relaxed);
+            word.store(*value, crate::sync::process::Ordering::Relaxed);
         }
         let word = super::link::word(&mapping, 136);
-        word.store(length, std::sync::atomic::Ordering::Relaxed);
+        word.store(length, crate::sync::process::Ordering::Relaxed);
         let mut reader = Reader::new(Directory::open(memory).unwrap());
         let result = reader.catch_up();
         assert_eq!(reader.catch_up().is_ok(), result.is_ok());

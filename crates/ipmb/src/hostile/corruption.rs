@@ -6,10 +6,12 @@ use super::{
     member::Liar,
     until,
 };
-use crate::{BytesMessage, RecvError, TypeUuid, label};
-use std::os::fd::AsFd;
+use crate::{
+    BytesMessage, RecvError, TypeUuid, label,
+    sync::process::{AtomicBool, Ordering},
+};
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 

@@ -1,9 +1,9 @@
 //! A link by hand: its words are written by their place, so that a change of the layout shows here.
 
+use crate::sync::process::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{
     self, Bell, BorrowedHandle, Channel, Handle, Mapping, Memory, Protection, Ringer,
 };
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 pub(super) const CAPACITY: u64 = 64 << 10;
 pub(super) const HEADER: usize = 4096;

@@ -176,13 +176,13 @@ fn one_who_is_not_admitted_yet_lies() {
 fn a_flood_of_requests_stops_the_controller() {
     let mut victim = Victim::new("flood");
     let options = victim.options.clone();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = crate::sync::process::AtomicBool::new(false);
     std::thread::scope(|s| {
         let _stop = super::Stop(&done);
         s.spawn(|| {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while !done.load(crate::sync::process::Ordering::Relaxed) {
                 let liar = Liar::join(&options, &label!("liar"));
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                while !done.load(crate::sync::process::Ordering::Relaxed) {
                     let packet = protocol::encode(&ToController::Watch(true));
                     match liar.channel.send(&packet, &[]) {
                         Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => break,

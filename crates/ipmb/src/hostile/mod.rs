@@ -25,12 +25,12 @@ mod offers;
 mod receivers;
 mod senders;
 
-use crate::{BytesMessage, EndpointReceiver, EndpointSender, Message, Options, Selector, label};
+use crate::{
+    BytesMessage, EndpointReceiver, EndpointSender, Message, Options, Selector, label,
+    sync::process::{AtomicBool, AtomicU32, Ordering},
+};
 use std::{
-    sync::{
-        Mutex, Once, PoisonError,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::{Mutex, Once, PoisonError},
     time::{Duration, Instant},
 };
 

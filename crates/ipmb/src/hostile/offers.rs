@@ -7,12 +7,12 @@ use super::{
     member::Liar,
     until,
 };
+use crate::sync::process::Ordering;
 use crate::{
     label,
     sys::{Handle, Interest, Ringer, WaitSet},
 };
 use std::os::fd::AsFd;
-use std::sync::atomic::Ordering;
 
 const SEALED: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
 const RECORDS: usize = 0;

@@ -8,12 +8,10 @@ use super::{
 };
 use crate::{
     BytesMessage, Message, Selector, label,
+    sync::process::{AtomicBool, Ordering},
     sys::{Channel, Handle, Mapping, Memory, Protection},
 };
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// The receiver's end of a link, by hand.
 struct HandReceiver {
@@ -191,7 +189,7 @@ fn a_receiver_forges_a_message_out_of_a_payload() {
 fn news_without_end_hang_the_sender() {
     let mut victim = Victim::new("news");
     let (_liar, link) = liar(&victim, vec![1]);
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|s| {
         let _stop = super::Stop(&done);
         for _ in 0..2 {

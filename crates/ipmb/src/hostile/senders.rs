@@ -9,10 +9,13 @@ use super::{
     member::Liar,
     until,
 };
-use crate::{BytesMessage, RecvError, TypeUuid, label, sys::Channel};
-use std::os::fd::AsFd;
+use crate::{
+    BytesMessage, RecvError, TypeUuid, label,
+    sync::process::{AtomicBool, Ordering},
+    sys::Channel,
+};
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 

@@ -16,7 +16,10 @@
 
 #[cfg(not(loom))]
 use crate::sync::compiler_fence;
-use crate::sync::{AtomicU32, Ordering, fence};
+use crate::{
+    sync::{Ordering, SharedU32, fence},
+    weakness,
+};
 
 /// What the sleep word says. The rest of the word counts the sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +59,14 @@ impl Sleeper {
 
     /// Announces a new sleep. A fence must follow ([`Sleeper::fence`], one for any number of announcements), then a look
     /// at the index.
-    pub(crate) fn announce(&mut self, shared: &AtomicU32) {
-        self.word = (self.word & !MODE).wrapping_add(ONE_SLEEP) | ASLEEP;
+    pub(crate) fn announce(&mut self, shared: &SharedU32) {
+        let one = if weakness::on(8) { 0 } else { ONE_SLEEP };
+        self.word = (self.word & !MODE).wrapping_add(one) | ASLEEP;
         shared.store(self.word, Ordering::Relaxed);
     }
 
     /// Awake again. `fast` only if the ringer's process receives this side's fences.
-    pub(crate) fn wake(&mut self, shared: &AtomicU32, fast: bool) {
+    pub(crate) fn wake(&mut self, shared: &SharedU32, fast: bool) {
         self.word = (self.word & !MODE) | if fast { FAST } else { FENCED };
         // Relaxed: a ringer that sees it late rings or fences once more than needed.
         shared.store(self.word, Ordering::Relaxed);
@@ -77,7 +81,9 @@ pub(crate) fn fence_before_sleep(everybody: bool) -> bool {
         return crate::sys::fence_everybody();
     }
     let _ = everybody;
-    fence(Ordering::SeqCst);
+    if !weakness::on(6) {
+        fence(Ordering::SeqCst);
+    }
     true
 }
 
@@ -88,7 +94,7 @@ pub(crate) struct Watcher {
     rung: u32,
     /// The model's stand-in for the fence that the sleeper runs on this side's core.
     #[cfg(loom)]
-    fenced_by_sleeper: bool,
+    pub(crate) fenced_by_sleeper: bool,
 }
 
 impl Watcher {
@@ -102,12 +108,12 @@ impl Watcher {
 
     /// Whether to ring; to be asked after each publication.
     #[inline]
-    pub(crate) fn must_ring(&mut self, shared: &AtomicU32) -> bool {
+    pub(crate) fn must_ring(&mut self, shared: &SharedU32) -> bool {
         // The processor may let the look pass the publication: see the module on why the sleeper makes up for it.
         #[cfg(not(loom))]
         compiler_fence(Ordering::SeqCst);
         #[cfg(loom)]
-        if self.fenced_by_sleeper {
+        if self.fenced_by_sleeper && !weakness::on(7) {
             fence(Ordering::SeqCst);
         }
         // Any other mode needs the fence, also a sleep that was rung for: the next one may have been announced.
@@ -118,8 +124,10 @@ impl Watcher {
     }
 
     #[cold]
-    fn must_ring_fenced(&mut self, shared: &AtomicU32) -> bool {
-        fence(Ordering::SeqCst);
+    fn must_ring_fenced(&mut self, shared: &SharedU32) -> bool {
+        if !weakness::on(5) {
+            fence(Ordering::SeqCst);
+        }
         let word = shared.load(Ordering::Relaxed);
         if word & MODE != ASLEEP || word == self.rung {
             return false;
@@ -130,7 +138,7 @@ impl Watcher {
 }
 
 /// Whether the other side sleeps, for who has no books: it may be told so more than once. To be asked after the publication.
-pub(crate) fn sleeps(shared: &AtomicU32) -> bool {
+pub(crate) fn sleeps(shared: &SharedU32) -> bool {
     fence(Ordering::SeqCst);
     shared.load(Ordering::Relaxed) & MODE == ASLEEP
 }
@@ -138,7 +146,7 @@ pub(crate) fn sleeps(shared: &AtomicU32) -> bool {
 #[cfg(all(test, loom))]
 mod model {
     use super::*;
-    use crate::sync::AtomicU64;
+    use crate::sync::SharedU64;
     use loom::{
         sync::{Arc, Condvar, Mutex},
         thread,
@@ -154,8 +162,9 @@ mod model {
     /// deadlock, which the checker reports. The fence on everybody is modelled as what it does to the ringer: a fence
     /// between the publication and the look.
     fn nobody_sleeps_through_a_message(fast: bool) {
-        loom::model(move || {
-            let shared = Arc::new((AtomicU64::new(0), AtomicU32::new(0), Bell::default()));
+        let name = if fast { "fast" } else { "fenced" };
+        weakness::check(&format!("sleep for messages, {name}"), move || {
+            let shared = Arc::new((SharedU64::new(0), SharedU32::new(0), Bell::default()));
             if fast {
                 shared.1.store(FAST, Ordering::Relaxed);
             }

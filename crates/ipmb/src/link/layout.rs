@@ -2,7 +2,7 @@
 //! machine: a 32-bit and a 64-bit process, or two releases, can share a link.
 
 use crate::{
-    sync::{AtomicU32, AtomicU64},
+    sync::{SharedU32, SharedU64},
     sys::Mapping,
 };
 use std::{io, ptr::NonNull, sync::Arc};
@@ -142,14 +142,14 @@ impl Head {
     }
 
     #[inline]
-    fn wide(&self, at: usize) -> &AtomicU64 {
+    fn wide(&self, at: usize) -> &SharedU64 {
         debug_assert!(at + 8 <= self.mapping.len() && at % 8 == 0);
         // SAFETY: within the mapping, which is at least a page and page-aligned; accessed atomically only.
         unsafe { self.start.add(at).cast().as_ref() }
     }
 
     #[inline]
-    fn word(&self, at: usize) -> &AtomicU32 {
+    fn word(&self, at: usize) -> &SharedU32 {
         debug_assert!(at + 4 <= self.mapping.len() && at % 4 == 0);
         // SAFETY: as above.
         unsafe { self.start.add(at).cast().as_ref() }
@@ -161,30 +161,30 @@ impl Head {
     }
 
     /// The flags of the memory's writer.
-    pub(crate) fn flags(&self) -> &AtomicU32 {
+    pub(crate) fn flags(&self) -> &SharedU32 {
         self.word(AT_FLAGS)
     }
 
     /// The index that the memory's writer publishes.
     #[inline]
-    pub(crate) fn index(&self) -> &AtomicU64 {
+    pub(crate) fn index(&self) -> &SharedU64 {
         self.wide(AT_INDEX)
     }
 
     /// The sleep word of the memory's writer.
     #[inline]
-    pub(crate) fn sleep(&self) -> &AtomicU32 {
+    pub(crate) fn sleep(&self) -> &SharedU32 {
         self.word(AT_SLEEP)
     }
 
     /// Not 0 once the receiver has accepted the link (in the returns).
-    pub(crate) fn accepted(&self) -> &AtomicU32 {
+    pub(crate) fn accepted(&self) -> &SharedU32 {
         self.word(AT_ACCEPTED)
     }
 
     /// How often the receiver has let go of a block (in the returns). Counts for this block's sender only: who lies here has
     /// its own messages overwritten.
-    pub(crate) fn released(&self, block: usize) -> &AtomicU32 {
+    pub(crate) fn released(&self, block: usize) -> &SharedU32 {
         self.word(AT_RELEASED + 4 * (block % BLOCKS))
     }
 

@@ -5,7 +5,10 @@
 //! it, and trusts nothing of what the other publishes but what lies within the bounds that its own books allow: *if
 //! there was room, only we can make it full; if there was a record, only we can make it empty*.
 
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    sync::{Ordering, SharedU64},
+    weakness,
+};
 
 /// The other side published an index that it cannot have reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +60,9 @@ impl WriteIndex {
 
     /// Looks at what the consumer gave back since.
     #[inline]
-    pub(crate) fn refresh(&mut self, shared_head: &AtomicU64) -> Result<(), Lie> {
+    pub(crate) fn refresh(&mut self, shared_head: &SharedU64) -> Result<(), Lie> {
         // Acquire: the consumer's reads of the bytes given back come before our next writes to them.
-        let head = shared_head.load(Ordering::Acquire);
+        let head = shared_head.load(weakness::ordering(4, Ordering::Acquire));
         if self.tail.wrapping_sub(head) > self.tail.wrapping_sub(self.head) && !crate::fault::on(26)
         {
             return Err(Lie);
@@ -70,11 +73,11 @@ impl WriteIndex {
 
     /// Publishes `len` bytes that were written from the tail on.
     #[inline]
-    pub(crate) fn publish(&mut self, len: u64, shared_tail: &AtomicU64) {
+    pub(crate) fn publish(&mut self, len: u64, shared_tail: &SharedU64) {
         debug_assert!(len <= self.free());
         self.tail = self.tail.wrapping_add(len);
         // Release: the bytes come before the index that makes them visible.
-        shared_tail.store(self.tail, Ordering::Release);
+        shared_tail.store(self.tail, weakness::ordering(1, Ordering::Release));
     }
 }
 
@@ -167,9 +170,9 @@ impl ReadIndex {
 
     /// Looks at what the producer published since.
     #[inline]
-    pub(crate) fn refresh(&mut self, shared_tail: &AtomicU64) -> Result<(), Lie> {
+    pub(crate) fn refresh(&mut self, shared_tail: &SharedU64) -> Result<(), Lie> {
         // Acquire: the bytes that the index makes visible are read after it.
-        let tail = shared_tail.load(Ordering::Acquire);
+        let tail = shared_tail.load(weakness::ordering(2, Ordering::Acquire));
         let available = tail.wrapping_sub(self.head);
         if available > self.capacity || available < self.available() {
             return Err(Lie);
@@ -187,9 +190,9 @@ impl ReadIndex {
 
     /// Gives back all that was taken off.
     #[inline]
-    pub(crate) fn give_back(&self, shared_head: &AtomicU64) {
+    pub(crate) fn give_back(&self, shared_head: &SharedU64) {
         // Release: our reads of the bytes come before the producer's next writes to them.
-        shared_head.store(self.head, Ordering::Release);
+        shared_head.store(self.head, weakness::ordering(3, Ordering::Release));
     }
 }
 
@@ -205,7 +208,7 @@ mod tests {
             start in prop_oneof![any::<u64>(), Just(u64::MAX - 3), Just(u64::MAX)],
             steps in prop::collection::vec((any::<bool>(), 1u64..40), 1..400),
         ) {
-            let (head, tail) = (AtomicU64::new(start), AtomicU64::new(start));
+            let (head, tail) = (SharedU64::new(start), SharedU64::new(start));
             let mut w = WriteIndex::new(start, 64);
             let mut r = ReadIndex::new(start, 64);
             let (mut memory, mut model, mut next) = ([0u8; 64], VecDeque::new(), 0u8);
@@ -259,7 +262,7 @@ mod tests {
 
         #[test]
         fn an_index_outside_the_books_is_believed(start: u64, used in 0u64..=64, claim: u64) {
-            let shared = AtomicU64::new(start);
+            let shared = SharedU64::new(start);
             let mut w = WriteIndex::new(start, 64);
             w.publish(used, &shared);
             shared.store(claim, Ordering::Relaxed);
@@ -279,44 +282,74 @@ mod model {
     use super::*;
     use loom::{cell::UnsafeCell, sync::Arc, thread};
 
-    /// Every interleaving of a producer and a consumer over a ring of two slots, across the wrap-around of the index:
-    /// the cells catch any access that is not ordered by the indices.
-    #[test]
-    fn bytes_are_touched_by_both_sides_at_once() {
-        loom::model(|| {
-            let start = u64::MAX - 1;
-            let shared = Arc::new((
-                AtomicU64::new(start),
-                AtomicU64::new(start),
-                [UnsafeCell::new(0u64), UnsafeCell::new(0)],
-            ));
+    /// Every interleaving of a producer and a consumer over a small ring, from a start that makes the indices wrap around or
+    /// from any other: the cells catch any access that is not ordered by the indices. Records lie in one piece, so where one
+    /// does not fit before the ring's end a pad is published with it, as `Outgoing` does.
+    fn nothing_is_touched_by_both(name: &str, capacity: u64, start: u64, sizes: &'static [u64]) {
+        let name = format!("ring of {capacity} from {start:#x}, {name}");
+        weakness::check(&name, move || {
+            let cells: Vec<_> = (0..capacity).map(|_| UnsafeCell::new(0u64)).collect();
+            let shared = Arc::new((SharedU64::new(start), SharedU64::new(start), cells));
             let theirs = shared.clone();
             let producer = thread::spawn(move || {
                 let (head, tail, cells) = &*theirs;
-                let mut w = WriteIndex::new(start, 2);
-                for value in 1..=3 {
-                    while w.free() == 0 {
+                let mut w = WriteIndex::new(start, capacity);
+                for (value, size) in (1..).zip(sizes) {
+                    let to_end = capacity - w.offset(w.tail()) as u64;
+                    let pad = if *size > to_end { to_end } else { 0 };
+                    while w.free() < size + pad {
                         w.refresh(head).unwrap();
                         thread::yield_now();
                     }
-                    // SAFETY: the slot is ours by the indices; that this is so is what the model checks.
-                    cells[w.offset(w.tail())].with_mut(|p| unsafe { *p = value });
-                    w.publish(1, tail);
+                    for at in pad..pad + size {
+                        let cell = &cells[w.offset(w.tail().wrapping_add(at))];
+                        // SAFETY: the slot is ours by the indices; that this is so is what the model checks.
+                        cell.with_mut(|p| unsafe { *p = value });
+                    }
+                    w.publish(size + pad, tail);
                 }
             });
             let (head, tail, cells) = &*shared;
-            let mut r = ReadIndex::new(start, 2);
-            for value in 1..=3 {
+            let mut r = ReadIndex::new(start, capacity);
+            for (value, size) in (1..).zip(sizes) {
                 while r.available() == 0 {
                     r.refresh(tail).unwrap();
                     thread::yield_now();
                 }
-                // SAFETY: as above.
-                cells[r.offset()].with(|p| assert_eq!(unsafe { *p }, value));
-                r.advance(1);
+                if *size > r.contiguous() {
+                    r.advance(r.contiguous());
+                }
+                assert!(r.available() >= *size, "half a record was published");
+                for _ in 0..*size {
+                    // SAFETY: as above.
+                    cells[r.offset()].with(|p| assert_eq!(unsafe { *p }, value));
+                    r.advance(1);
+                }
                 r.give_back(head);
             }
             producer.join().unwrap();
         });
+    }
+
+    #[test]
+    fn bytes_are_touched_by_both_sides_at_once() {
+        for start in [u64::MAX - 2, u64::MAX - 1, u64::MAX, 0] {
+            nothing_is_touched_by_both("three slots", 2, start, &[1, 1, 1]);
+        }
+    }
+
+    #[test]
+    fn a_pad_is_written_or_read_by_both_sides_at_once() {
+        for start in [u64::MAX, u64::MAX - 4] {
+            nothing_is_touched_by_both("pads", 4, start, &[2, 2, 1]);
+        }
+    }
+
+    #[test]
+    fn a_ring_that_starts_anywhere_is_touched_by_both_sides_at_once() {
+        use std::hash::{BuildHasher, RandomState};
+        let start = RandomState::new().hash_one(0);
+        nothing_is_touched_by_both("records of one slot", 2, start, &[1, 1, 1]);
+        nothing_is_touched_by_both("records of one to three slots", 4, start, &[1, 2, 1]);
     }
 }

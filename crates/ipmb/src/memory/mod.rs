@@ -7,8 +7,11 @@
 //!
 //! Other processes may do anything to a region at any time: write to it, freeze it, drop their handles or die.
 
+#[cfg(all(test, loom))]
+mod model;
 mod region;
 mod registry;
+mod shelf;
 
 pub use region::MemoryRegion;
 pub use registry::MemoryRegistry;

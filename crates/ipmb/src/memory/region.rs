@@ -1,5 +1,6 @@
 //! One handle of a shared memory.
 
+use super::shelf::Counted;
 use crate::{
     Object,
     error::Error,
@@ -109,18 +110,8 @@ impl MemoryRegion {
         self.held.mark_foreign()
     }
 
-    /// Whether a registry may give it out again, provided that nobody else holds it.
-    pub(super) fn is_reusable(&self) -> io::Result<bool> {
-        Ok(!self.held.is_frozen()? && !self.held.is_foreign()?)
-    }
-
-    /// Whether anybody else holds it.
-    pub(super) fn has_others(&self) -> io::Result<bool> {
-        Ok(self.held.has_others()? && !crate::fault::on(23))
-    }
-
     /// Whether this process is a forked child of the one that holds it.
-    pub(super) fn forked(&self) -> bool {
+    fn forked(&self) -> bool {
         self.held.forked()
     }
 
@@ -296,6 +287,28 @@ impl MemoryRegion {
         // SAFETY: the seals were seen before this was mapped: no process can write to the memory nor change its size,
         // and seals can't be taken off. The mapping lives as long as `self`.
         Ok(unsafe { slice::from_raw_parts(mapping.start().as_ptr(), mapping.len()) })
+    }
+}
+
+impl Counted for MemoryRegion {
+    fn another(&self) -> io::Result<Self> {
+        self.clone()
+    }
+
+    fn has_others(&self) -> io::Result<bool> {
+        Ok(self.held.has_others()? && !crate::fault::on(23))
+    }
+
+    fn is_reusable(&self) -> io::Result<bool> {
+        Ok(!self.held.is_frozen()? && !self.held.is_foreign()?)
+    }
+
+    fn forked(&self) -> bool {
+        self.held.forked()
+    }
+
+    fn size(&self) -> u64 {
+        self.buffer_size()
     }
 }
 

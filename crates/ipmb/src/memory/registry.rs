@@ -1,22 +1,18 @@
 //! Regions that are used again.
 
-use super::MemoryRegion;
+use super::{
+    MemoryRegion,
+    shelf::{Free, Shelf},
+};
 use crate::error::Error;
 use std::{
-    collections::VecDeque,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// How long a region that nobody uses is kept.
-const KEEP: Duration = Duration::from_secs(5);
 /// New regions are multiples of this, so that sizes that differ by little share regions.
 const GRAIN: usize = 4096;
-/// A region this small is never too big for a request.
-const SMALL: usize = 64 << 10;
-
-type Free = Box<dyn FnOnce()>;
 
 /// Gives out regions and uses their memory again once nobody else, in any process, holds them.
 ///
@@ -36,19 +32,7 @@ type Free = Box<dyn FnOnce()>;
 /// ```
 #[derive(Default)]
 pub struct MemoryRegistry {
-    entries: Vec<Entry>,
-    /// To be called; a queue, so that a panic in one loses none of the others.
-    freed: VecDeque<Free>,
-}
-
-struct Entry {
-    region: MemoryRegion,
-    tag: Option<Box<str>>,
-    /// Whether it was given out and not seen free since.
-    lent: bool,
-    /// When it was given out or last seen in use.
-    used: Instant,
-    free: Option<Free>,
+    shelf: Shelf<MemoryRegion>,
 }
 
 impl MemoryRegistry {
@@ -120,8 +104,8 @@ impl MemoryRegistry {
     /// Calls what is due to be called and gives memory back to the system that was not used for 5 seconds. Call it now
     /// and then where regions are used seldom.
     pub fn maintain(&mut self) {
-        self.sweep(Instant::now());
-        self.call_freed();
+        self.shelf.sweep(Instant::now());
+        self.shelf.call_freed();
     }
 
     fn take(
@@ -131,43 +115,16 @@ impl MemoryRegistry {
         free: Option<Free>,
     ) -> Result<MemoryRegion, Error> {
         let now = Instant::now();
-        self.sweep(now);
-        let result = match self.reuse(min_size, tag, now) {
-            Some((region, entry)) => {
-                entry.free = free;
+        self.shelf.sweep(now);
+        let result = match self.shelf.reuse(min_size, tag, now) {
+            Some((region, its_free)) => {
+                *its_free = free;
                 Ok(region)
             }
             None => self.add(min_size, tag, free, now),
         };
-        self.call_freed();
+        self.shelf.call_freed();
         result
-    }
-
-    /// Gives out the smallest idle region that fits.
-    fn reuse(
-        &mut self,
-        min_size: usize,
-        tag: Option<&str>,
-        now: Instant,
-    ) -> Option<(MemoryRegion, &mut Entry)> {
-        let sizes = min_size as u64..=(min_size.saturating_mul(2).max(SMALL)) as u64;
-        let entry = self
-            .entries
-            .iter_mut()
-            .filter(|entry| {
-                !entry.lent
-                    && entry.tag.as_deref() == tag
-                    && sizes.contains(&entry.region.buffer_size())
-            })
-            .min_by_key(|entry| entry.region.buffer_size())?;
-        // A descriptor that was taken out may have become a handle again meanwhile.
-        if entry.region.has_others().unwrap_or(true) {
-            return None;
-        }
-        let region = entry.region.clone().ok()?;
-        entry.lent = true;
-        entry.used = now;
-        Some((region, entry))
     }
 
     fn add(
@@ -185,61 +142,15 @@ impl MemoryRegistry {
         let region = kept
             .clone()
             .map_err(|error| Error::io("opening /proc/self/fd", error))?;
-        self.entries.push(Entry {
-            region: kept,
-            tag: tag.map(Into::into),
-            lent: true,
-            used: now,
-            free,
-        });
+        self.shelf.add(kept, tag, free, now);
         Ok(region)
-    }
-
-    /// Finds what became free and lets go of what is not worth keeping.
-    fn sweep(&mut self, now: Instant) {
-        let freed = &mut self.freed;
-        if self
-            .entries
-            .first()
-            .is_some_and(|entry| entry.region.forked())
-        {
-            // In a forked child. The regions and the calls are the parent's.
-            self.entries.clear();
-            freed.clear();
-        }
-        self.entries.retain_mut(|entry| {
-            if entry.lent {
-                if entry.region.has_others().unwrap_or(true) {
-                    entry.used = now;
-                    return true;
-                }
-                entry.lent = false;
-                freed.extend(entry.free.take());
-                if !entry.region.is_reusable().unwrap_or(false) {
-                    return false;
-                }
-            }
-            now.saturating_duration_since(entry.used) < KEEP
-        });
-    }
-
-    fn call_freed(&mut self) {
-        while let Some(free) = self.freed.pop_front() {
-            free();
-        }
     }
 }
 
 impl Drop for MemoryRegistry {
     fn drop(&mut self) {
-        for mut entry in std::mem::take(&mut self.entries) {
-            if entry.region.forked() {
-                self.freed.clear();
-                return;
-            }
-            self.freed.extend(entry.free.take());
-        }
-        while let Some(free) = self.freed.pop_front() {
+        self.shelf.clear();
+        while let Some(free) = self.shelf.next_freed() {
             if catch_unwind(AssertUnwindSafe(free)).is_err() {
                 log::error!("a function that was to be called for a freed memory region panicked");
             }
@@ -250,19 +161,16 @@ impl Drop for MemoryRegistry {
 impl fmt::Debug for MemoryRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MemoryRegistry")
-            .field("regions", &self.entries.len())
-            .field(
-                "lent",
-                &self.entries.iter().filter(|entry| entry.lent).count(),
-            )
+            .field("regions", &self.shelf.len())
+            .field("lent", &self.shelf.lent())
             .finish()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
-    use super::*;
-    use std::{cell::Cell, rc::Rc};
+    use super::{super::shelf::KEEP, *};
+    use std::{cell::Cell, rc::Rc, time::Duration};
 
     #[test]
     fn idle_memory_goes_back_to_the_system() {
@@ -276,18 +184,19 @@ mod tests {
         let region = registry.alloc_with_free(10, None, move || count.set(count.get() + 1));
         let raw = region.object().clone().unwrap();
         let start = Instant::now();
+        let shelf = &mut registry.shelf;
         // Held here, so it is kept, however old.
-        registry.sweep(start + 3 * KEEP);
-        registry.call_freed();
+        shelf.sweep(start + 3 * KEEP);
+        shelf.call_freed();
         assert_eq!((region.ref_count(), freed.get()), (2, 0));
         drop(region);
         // Idle, but in use a moment ago.
-        registry.sweep(start + 4 * KEEP - Duration::from_millis(1));
-        registry.call_freed();
-        assert_eq!((registry.entries.len(), freed.get()), (1, 1));
-        registry.sweep(start + 4 * KEEP);
-        assert_eq!(registry.entries.len(), 0);
-        registry.call_freed();
+        shelf.sweep(start + 4 * KEEP - Duration::from_millis(1));
+        shelf.call_freed();
+        assert_eq!((shelf.len(), freed.get()), (1, 1));
+        shelf.sweep(start + 4 * KEEP);
+        assert_eq!(shelf.len(), 0);
+        shelf.call_freed();
         assert_eq!(freed.get(), 1);
         assert_eq!(MemoryRegion::from_object(raw).unwrap().ref_count(), 1);
     }
@@ -296,7 +205,7 @@ mod tests {
     fn a_region_found_free_late_goes_back_at_once() {
         let mut registry = MemoryRegistry::default();
         drop(registry.alloc(10, None));
-        registry.sweep(Instant::now() + KEEP);
-        assert_eq!(registry.entries.len(), 0);
+        registry.shelf.sweep(Instant::now() + KEEP);
+        assert_eq!(registry.shelf.len(), 0);
     }
 }

@@ -77,7 +77,8 @@
 //! [`generation`] and [`forked_since`] tell a forked child; where there is no fork they never change.
 //! [`spawn`] starts a thread on which no signal handler of the program runs. [`prepare`] is called by each join, and opens
 //! what a sandbox that is entered later may take away; it fails where the bus cannot run. It is told the application group
-//! whose names a sandbox of macOS lets pass.
+//! whose names a sandbox of macOS lets pass. `end_at_once`, for tests,
+//! ends the process as a kill would.
 
 #[cfg(unix)]
 #[path = "handles/unix.rs"]
@@ -88,6 +89,18 @@ mod handles;
 #[cfg(not(any(unix, windows)))]
 #[path = "handles/none.rs"]
 mod handles;
+
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+// A call to the system. Each is a point at which the tests let a process die; `.ci/points` finds those without it.
+// `later`: the next call is its point, when what this one opened has an owner.
+macro_rules! call {
+    (later $call:expr) => {
+        $call
+    };
+    ($call:expr) => {
+        $crate::crash::after($call)
+    };
+}
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
 mod unix;
@@ -115,6 +128,8 @@ pub(crate) use handles::{
 // Named one by one, so that a backend that lacks something does not compile.
 #[cfg(test)]
 pub(crate) use backend::COUNTS_COPIES;
+#[cfg(fault)]
+pub(crate) use backend::end_at_once;
 pub(crate) use backend::{
     AsSource, Bell, Channel, Event, Held, Interest, Kept, MAX_HANDLES, Mapping, MembersMark,
     Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,

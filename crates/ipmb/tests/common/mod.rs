@@ -1,6 +1,7 @@
 //! Starts further processes of a test: the test's own program again, told by the environment to play one role.
 
 #![allow(dead_code, clippy::expect_used)]
+#![allow(clippy::disallowed_types)] // Atomics between its own threads.
 
 use ipmb::{EndpointReceiver, EndpointSender, Label, MessageBox, Options};
 use std::{
@@ -72,15 +73,26 @@ impl Peer {
 
     /// The next line that the peer said with [`say`].
     pub fn hear(&mut self) -> String {
+        self.hear_if_it_lives()
+            .expect("the peer ended without a word")
+    }
+
+    /// The next line, `None` if the peer has ended.
+    pub fn hear_if_it_lives(&mut self) -> Option<String> {
         let mut line = String::new();
         loop {
             line.clear();
-            let n = self.output.read_line(&mut line).expect("read");
-            assert!(n > 0, "the peer ended without a word");
+            if self.output.read_line(&mut line).expect("read") == 0 {
+                return None;
+            }
             if let Some((_, said)) = line.split_once("SAY ") {
-                return said.trim_end().to_owned();
+                return Some(said.trim_end().to_owned());
             }
         }
+    }
+
+    pub fn lives(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
     }
 
     pub fn expect(&mut self, said: &str) {
@@ -89,6 +101,11 @@ impl Peer {
 
     pub fn tell(&mut self, line: &str) {
         writeln!(self.input.as_mut().expect("still told"), "{line}").expect("tell");
+    }
+
+    /// The same, to one that may have died.
+    pub fn tell_if_it_lives(&mut self, line: &str) {
+        let _ = writeln!(self.input.as_mut().expect("still told"), "{line}");
     }
 
     pub fn signal(&self, signal: i32) {

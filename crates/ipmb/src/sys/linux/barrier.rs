@@ -8,9 +8,9 @@ use std::sync::OnceLock;
 pub(crate) fn fences_reach_us() -> bool {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     *REGISTERED.get_or_init(|| {
-        let supported = membarrier_query();
+        let supported = call!(membarrier_query());
         supported.contains(rustix::thread::MembarrierQuery::GLOBAL_EXPEDITED)
-            && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
+            && call!(membarrier(MembarrierCommand::RegisterGlobalExpedited)).is_ok()
     })
 }
 
@@ -18,5 +18,5 @@ pub(crate) fn fences_reach_us() -> bool {
 /// False when the system refused it: then only this thread was fenced.
 pub(crate) fn fence_everybody() -> bool {
     crate::sync::fence(crate::sync::Ordering::SeqCst);
-    membarrier(MembarrierCommand::GlobalExpedited).is_ok()
+    call!(membarrier(MembarrierCommand::GlobalExpedited)).is_ok()
 }

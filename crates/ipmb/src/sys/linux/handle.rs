@@ -7,7 +7,7 @@ use std::io;
 
 /// A second handle to the same kernel object: close-on-exec, never one of 0–2.
 pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+    Ok(call!(rustix::io::fcntl_dupfd_cloexec(handle, 3))?)
 }
 
 /// A handle that is under way in a packet needs nobody to keep it.
@@ -25,7 +25,7 @@ pub(crate) struct Spare(#[allow(dead_code)] Fd);
 
 impl Spare {
     pub(crate) fn new() -> io::Result<Self> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+        let fd = call!(eventfd(0, EventfdFlags::CLOEXEC))?;
         Ok(Self(Fd::new(above_stdio(fd)?)))
     }
 }

@@ -6,7 +6,10 @@ use super::{
     holders,
     memory::{has_ordinary_pages, learn_sizes},
 };
-use crate::error::Error;
+use crate::{
+    error::Error,
+    sync::process::{AtomicBool, AtomicPtr, Ordering},
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
@@ -15,13 +18,7 @@ use rustix::{
     },
     io::Errno,
 };
-use std::{
-    ffi::CString,
-    io,
-    os::fd::AsRawFd,
-    ptr,
-    sync::atomic::{AtomicBool, AtomicPtr, Ordering},
-};
+use std::{ffi::CString, io, os::fd::AsRawFd, ptr};
 
 /// The mode bit by which a memory is known to have left its owner's user. It stands in the inode, so that every
 /// process sees it, and a memfd has no other use for it.
@@ -167,35 +164,36 @@ impl Held {
         if crate::fault::on(22) {
             return Ok(());
         }
-        Ok(fcntl_add_seals(&self.memory, SealFlags::WRITE)?)
+        Ok(call!(fcntl_add_seals(&self.memory, SealFlags::WRITE))?)
     }
 
     /// Whether nobody can ever write to the memory again, nor change its size.
     pub(crate) fn is_frozen(&self) -> io::Result<bool> {
         self.alive()?;
-        Ok(fcntl_get_seals(&self.memory)?
+        Ok(call!(fcntl_get_seals(&self.memory))?
             .contains(SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW))
     }
 
     /// Notes for every process that the memory was given to another user. Call before it is.
     pub(crate) fn mark_foreign(&self) -> io::Result<()> {
         self.alive()?;
-        let mode = Mode::from_raw_mode(fstat(&self.memory)?.st_mode);
+        let mode = Mode::from_raw_mode(call!(fstat(&self.memory))?.st_mode);
         if mode.contains(FOREIGN) {
             return Ok(());
         }
-        Ok(fchmod(&self.memory, mode | FOREIGN)?)
+        Ok(call!(fchmod(&self.memory, mode | FOREIGN))?)
     }
 
     /// Whether the memory was given to another user.
     pub(crate) fn is_foreign(&self) -> io::Result<bool> {
         self.alive()?;
-        Ok(Mode::from_raw_mode(fstat(&self.memory)?.st_mode).contains(FOREIGN))
+        Ok(Mode::from_raw_mode(call!(fstat(&self.memory))?.st_mode).contains(FOREIGN))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         if !self.forked() && !self.given.load(Ordering::Relaxed) {
             // Not left to the close: a duplicate that the caller made, or that a fork caught, may live on.
             holders::leave(self.memory.as_fd());
@@ -205,7 +203,7 @@ impl Drop for Held {
 
 /// Checks what came from somebody else before anything is mapped, and returns the size.
 fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
-    let seals = match fcntl_get_seals(fd) {
+    let seals = match call!(fcntl_get_seals(fd)) {
         Ok(seals) => seals,
         Err(Errno::INVAL | Errno::BADF) => return Err(Error::NotARegion("no shared memory")),
         Err(error) => return Err(Error::io("fcntl", error)),
@@ -219,14 +217,14 @@ fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
     if !has_ordinary_pages(fd).map_err(|error| Error::io("fstatfs", error))? {
         return Err(Error::NotARegion("no plain shared memory"));
     }
-    let flags = fcntl_getfl(fd).map_err(|error| Error::io("fcntl", error))?;
+    let flags = call!(fcntl_getfl(fd)).map_err(|error| Error::io("fcntl", error))?;
     if flags & OFlags::ACCMODE != OFlags::RDWR {
         return Err(Error::NotARegion(
             "its descriptor is not open for both reading and writing",
         ));
     }
     #[allow(clippy::unnecessary_cast)] // The type differs between targets.
-    let size = fstat(fd)
+    let size = call!(fstat(fd))
         .map_err(|error| Error::io("fstat", error))?
         .st_size as i64;
     let size = u64::try_from(size).map_err(|_| Error::NotARegion("its size is negative"))?;
@@ -240,12 +238,12 @@ fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
 /// Another open file description of the same memory.
 fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let name = CString::new(fd.as_raw_fd().to_string())?;
-    let fd = openat(
+    let fd = call!(openat(
         own_descriptors()?,
         &*name,
         OFlags::RDWR | OFlags::CLOEXEC,
         Mode::empty(),
-    )?;
+    ))?;
     above_stdio(fd)
 }
 
@@ -267,12 +265,12 @@ pub(super) fn own_descriptors() -> io::Result<BorrowedFd<'static>> {
             return Ok(directory.as_fd());
         }
     }
-    let directory = openat(
+    let directory = call!(openat(
         CWD,
         c"/proc/self/fd",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
-    )
+    ))
     .map_err(|error| match error {
         Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM => io::Error::new(
             io::Error::from(error).kind(),

@@ -48,7 +48,14 @@ fn fcntl(fd: BorrowedFd<'_>, ask: Ask, lock: &mut libc::flock) -> Result<(), Err
     };
     loop {
         // SAFETY: `lock` is a valid structure that the kernel reads and, for a query, writes.
-        if unsafe { libc::fcntl(fd.as_raw_fd(), command, std::ptr::from_mut(lock)) } >= 0 {
+        if unsafe {
+            call!(libc::fcntl(
+                fd.as_raw_fd(),
+                command,
+                std::ptr::from_mut(lock)
+            ))
+        } >= 0
+        {
             return Ok(());
         }
         match Errno::from_io_error(&io::Error::last_os_error()) {

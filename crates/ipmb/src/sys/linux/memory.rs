@@ -4,6 +4,7 @@ use super::{
     fork::{self, Fd},
     named,
 };
+use crate::sync::process::{AtomicU64, Ordering};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
@@ -13,12 +14,7 @@ use rustix::{
     io::Errno,
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap},
 };
-use std::{
-    ffi::CStr,
-    io,
-    ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{ffi::CStr, io, ptr::NonNull};
 
 /// A sealed shared memory. Its size is fixed for good.
 #[derive(Debug)]
@@ -49,7 +45,7 @@ pub(crate) enum Protection {
 /// Learns the size of a page and the limit on the size of files, which takes calls that a sandbox may forbid later. They are
 /// known from then on.
 pub(super) fn learn_sizes() {
-    let _ = rustix::param::page_size();
+    let _ = call!(rustix::param::page_size());
     let _ = within_file_limit(1);
 }
 
@@ -81,7 +77,7 @@ pub(super) fn has_ordinary_pages(fd: BorrowedFd<'_>) -> io::Result<bool> {
     const SHMEM: i64 = 0x0102_1994;
     // The field's type differs between machines.
     #[allow(clippy::unnecessary_cast)]
-    Ok(fstatfs(fd)?.f_type as i64 == SHMEM)
+    Ok(call!(fstatfs(fd))?.f_type as i64 == SHMEM)
 }
 
 /// The limit on the size of files; none if it cannot be asked for. Not by rustix, which panics where a sandbox forbids that.
@@ -89,7 +85,7 @@ fn file_limit() -> u64 {
     // SAFETY: plain data that the call fills, or leaves alone when it fails.
     unsafe {
         let mut limit: libc::rlimit64 = std::mem::zeroed();
-        match libc::getrlimit64(libc::RLIMIT_FSIZE, &raw mut limit) {
+        match call!(libc::getrlimit64(libc::RLIMIT_FSIZE, &raw mut limit)) {
             0 => limit.rlim_cur,
             _ => u64::MAX,
         }
@@ -99,12 +95,12 @@ fn file_limit() -> u64 {
 impl Memory {
     /// A new memory of `size` zero bytes whose size is fixed. Add [`Seal::FutureWrite`] with [`Memory::seal`] after mapping.
     pub(crate) fn new(name: &CStr, size: usize) -> io::Result<Self> {
-        let _ = crate::fault::on(30).then(rustix::process::getppid);
+        let _ = crate::fault::on(30).then(|| call!(rustix::process::getppid()));
         within_file_limit(size as u64)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = super::above_stdio(named("memfd_create", memfd_create(name, flags))?)?;
-        ftruncate(&fd, size as u64)?;
-        fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW)?;
+        let fd = super::above_stdio(named("memfd_create", call!(memfd_create(name, flags)))?)?;
+        call!(ftruncate(&fd, size as u64))?;
+        call!(fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW))?;
         Ok(Self {
             fd: Fd::new(fd),
             size,
@@ -113,7 +109,7 @@ impl Memory {
 
     /// Takes a memory from another process. Fails unless its size is sealed and is between `min` and `max` bytes.
     pub(crate) fn from_peer(fd: OwnedFd, min: usize, max: usize) -> io::Result<Self> {
-        let seals = fcntl_get_seals(&fd)?;
+        let seals = call!(fcntl_get_seals(&fd))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -126,7 +122,7 @@ impl Memory {
                 "shared memory of huge pages",
             ));
         }
-        let size = usize::try_from(fstat(&fd)?.st_size).unwrap_or(usize::MAX);
+        let size = usize::try_from(call!(fstat(&fd))?.st_size).unwrap_or(usize::MAX);
         if size < min || size > max {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -160,13 +156,13 @@ impl Memory {
     /// Adds seals.
     pub(crate) fn seal(&mut self, seal: Seal) -> io::Result<()> {
         let size = SealFlags::SHRINK | SealFlags::GROW;
-        Ok(fcntl_add_seals(
+        Ok(call!(fcntl_add_seals(
             &self.fd,
             match seal {
                 Seal::SizeForGood => size | SealFlags::SEAL,
                 Seal::FutureWrite => size | SealFlags::FUTURE_WRITE | SealFlags::SEAL,
             },
-        )?)
+        ))?)
     }
 
     /// Size in bytes.
@@ -184,6 +180,21 @@ impl Memory {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > self.size) {
             return Err(Errno::INVAL.into());
         }
+        #[cfg(tsan)]
+        let sealed = protection == Protection::ReadWrite
+            && call!(fcntl_get_seals(&self.fd))?
+                .intersects(SealFlags::FUTURE_WRITE | SealFlags::WRITE);
+        #[cfg(tsan)]
+        if protection != Protection::Frozen
+            && !sealed
+            && let Some(start) = super::one_mapping::share(self.fd.as_fd(), len)
+        {
+            return Ok(Mapping {
+                start,
+                len,
+                generation: fork::generation(),
+            });
+        }
         let (prot, flags) = match protection {
             Protection::Read => (ProtFlags::READ, MapFlags::SHARED),
             Protection::ReadWrite => (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED),
@@ -191,22 +202,26 @@ impl Memory {
         };
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing that Rust knows of.
         let start = unsafe {
-            mmap(
+            call!(later mmap(
                 std::ptr::null_mut(),
                 len,
                 prot,
                 flags,
                 &self.fd,
                 offset as u64,
-            )
+            ))
         }?;
         let mapping = Mapping {
             start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?,
             len,
             generation: fork::generation(),
         };
+        #[cfg(tsan)]
+        if protection == Protection::ReadWrite {
+            super::one_mapping::enter(self.fd.as_fd(), len, mapping.start);
+        }
         // SAFETY: the range was mapped just now; the advice changes only what a forked child inherits.
-        let _ = unsafe { madvise(start, len, Advice::LinuxDontFork) };
+        let _ = unsafe { call!(madvise(start, len, Advice::LinuxDontFork)) };
         Ok(mapping)
     }
 
@@ -260,11 +275,16 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         if self.forked() {
             // The child never had the mapping; something else may lie there by now.
             return;
         }
+        #[cfg(tsan)]
+        if !super::one_mapping::leave(self.start) {
+            return;
+        }
         // SAFETY: the range is ours since `mmap`, and nothing borrowed from `self` outlives it.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
+        let _ = unsafe { call!(munmap(self.start.as_ptr().cast(), self.len)) };
     }
 }

@@ -5,6 +5,8 @@ mod handle;
 mod held;
 mod holders;
 mod memory;
+#[cfg(tsan)]
+mod one_mapping;
 mod owner;
 mod process;
 mod rendezvous;
@@ -22,6 +24,8 @@ pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::{Held, prepare};
 pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
+#[cfg(fault)]
+pub(crate) use process::end_at_once;
 pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };

@@ -5,7 +5,7 @@
 //! must not lie in the memory that others can read: the mapping is preceded by a private page, and the entry lies there.
 
 use super::{fork, memory::Memory};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{Ordering, SharedU32};
 use rustix::{
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap},
     param::page_size,
@@ -52,6 +52,7 @@ impl List {
 
 impl Drop for List {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         if std::ptr::eq(self.0.list.next, &raw const self.0.list) {
             announce(std::ptr::null_mut());
             // SAFETY: dropped once, here, and the kernel no longer knows the address.
@@ -65,7 +66,13 @@ impl Drop for List {
 /// death shows at the hang-up, a little later.
 fn announce(head: *mut Head) {
     // SAFETY: null, or a boxed head that stays until the kernel was told otherwise or the thread is gone.
-    unsafe { libc::syscall(libc::SYS_set_robust_list, head, size_of::<Head>()) };
+    unsafe {
+        call!(libc::syscall(
+            libc::SYS_set_robust_list,
+            head,
+            size_of::<Head>()
+        ))
+    };
 }
 
 /// A writable mapping whose word at [`OwnedMapping::WORD`] belongs to the thread that made it.
@@ -89,15 +96,15 @@ impl OwnedMapping {
 
     /// Maps `memory` writably and makes this thread the owner of its word.
     pub(crate) fn new(memory: &Memory) -> io::Result<Self> {
-        let (page, len) = (page_size(), memory.size());
+        let (page, len) = (call!(page_size()), memory.size());
         // SAFETY: a fresh private mapping; nothing is overlapped.
         let base = unsafe {
-            mmap_anonymous(
+            call!(later mmap_anonymous(
                 std::ptr::null_mut(),
                 page + len,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::PRIVATE,
-            )
+            ))
         }?;
         let mut mapping = Self {
             base: NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?,
@@ -108,17 +115,19 @@ impl OwnedMapping {
         };
         // SAFETY: MAP_FIXED replaces the part of the range that was mapped just now and that nobody else knows.
         unsafe {
-            mmap(
+            call!(mmap(
                 mapping.start().as_ptr().cast(),
                 len,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED | MapFlags::FIXED,
                 memory,
                 0,
-            )
+            ))
         }?;
         // SAFETY: the range is ours; the advice changes only what a forked child inherits.
-        let _ = unsafe { madvise(base, page + len, Advice::LinuxDontFork) };
+        let _ = unsafe { call!(madvise(base, page + len, Advice::LinuxDontFork)) };
+        #[cfg(tsan)]
+        super::one_mapping::enter(rustix::fd::AsFd::as_fd(memory), len, mapping.start());
         mapping.own()?;
         Ok(mapping)
     }
@@ -133,7 +142,7 @@ impl OwnedMapping {
         self.len
     }
 
-    fn word(&self) -> &AtomicU32 {
+    fn word(&self) -> &SharedU32 {
         // SAFETY: inside the mapping (every memory is at least a page), aligned, and only accessed atomically.
         unsafe { self.start().add(Self::WORD).cast().as_ref() }
     }
@@ -183,18 +192,24 @@ impl OwnedMapping {
 
 impl Drop for OwnedMapping {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         if fork::forked_since(self.generation) {
             // A forked child has neither the mapping nor the thread.
             return;
         }
         self.disown();
+        #[cfg(tsan)]
+        if !super::one_mapping::leave(self.start()) {
+            // The last reader unmaps it, but for the private page.
+            return;
+        }
         // SAFETY: the range is ours since `new`, and nothing borrowed from `self` outlives it.
-        let _ = unsafe { munmap(self.base.as_ptr().cast(), self.page + self.len) };
+        let _ = unsafe { call!(munmap(self.base.as_ptr().cast(), self.page + self.len)) };
     }
 }
 
 fn thread_id() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get() as u32
+    call!(rustix::thread::gettid()).as_raw_nonzero().get() as u32
 }
 
 #[cfg(test)]
@@ -218,7 +233,7 @@ mod tests {
         let memory = Memory::new(c"owner", page_size()).unwrap();
         let view = memory.map_all(Protection::Read).unwrap();
         // SAFETY: inside the mapping, aligned.
-        let word: &AtomicU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
+        let word: &SharedU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
         std::thread::scope(|s| {
             s.spawn(|| {
                 let mapping = OwnedMapping::new(&memory).unwrap();
@@ -237,7 +252,7 @@ mod tests {
         let memory = Memory::new(c"owner", page_size()).unwrap();
         let view = memory.map_all(Protection::Read).unwrap();
         // SAFETY: inside the mapping, aligned.
-        let word: &AtomicU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
+        let word: &SharedU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
         std::thread::scope(|s| {
             s.spawn(|| drop(OwnedMapping::new(&memory).unwrap()));
         });

@@ -14,7 +14,7 @@ pub(crate) fn pid() -> u32 {
 
 /// This process's effective user.
 pub(crate) fn uid() -> u32 {
-    rustix::process::geteuid().as_raw()
+    call!(rustix::process::geteuid()).as_raw()
 }
 
 /// Number that differs between processes that had the same id one after the other; 0 when unknown.
@@ -31,7 +31,7 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
 
 /// State letter, and the fields from the state on, of `/proc/PID/stat` (proc(5)).
 fn stat(pid: u32) -> Option<(char, String)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = call!(fs::read_to_string(format!("/proc/{pid}/stat"))).ok()?;
     // The name is in parentheses and may contain anything, parentheses included.
     let rest = text.get(text.rfind(')')?.checked_add(2)?..)?;
     Some((rest.chars().next()?, rest.to_owned()))
@@ -39,7 +39,7 @@ fn stat(pid: u32) -> Option<(char, String)> {
 
 /// Identity of the space in which process ids are counted; 0 when unknown.
 pub(crate) fn pid_space() -> u64 {
-    rustix::fs::stat("/proc/self/ns/pid").map_or(0, |s| s.st_ino)
+    call!(rustix::fs::stat("/proc/self/ns/pid")).map_or(0, |s| s.st_ino)
 }
 
 /// What the ids of other users and groups mean here. A process that lives in another user namespace may have a user or a
@@ -81,11 +81,14 @@ impl Users {
 /// The overflow id. `None` where every id is known, so that the overflow id is an ordinary one: in the system's first
 /// user namespace. Where nothing can be learned it is the usual one.
 fn overflow(kind: &str) -> Option<u32> {
-    let map = fs::read_to_string(format!("/proc/self/{kind}_map"));
+    let map = call!(fs::read_to_string(format!("/proc/self/{kind}_map")));
     if map.is_ok_and(|map| is_complete(&map)) {
         return None;
     }
-    let text = fs::read_to_string(format!("/proc/sys/kernel/overflow{kind}")).ok();
+    let text = call!(fs::read_to_string(format!(
+        "/proc/sys/kernel/overflow{kind}"
+    )))
+    .ok();
     Some(text.and_then(|t| t.trim().parse().ok()).unwrap_or(65534))
 }
 
@@ -98,22 +101,29 @@ fn is_complete(map: &str) -> bool {
     known.sum::<u64>() >= u64::from(u32::MAX)
 }
 
+/// Ends the process as a kill would: nothing is dropped or flushed.
+#[cfg(fault)]
+pub(crate) fn end_at_once(code: i32) -> ! {
+    // SAFETY: it may be called at any point of any thread.
+    unsafe { call!(later libc::_exit(code)) }
+}
+
 /// A process to watch: its descriptor becomes readable when it has ended.
 pub(crate) fn watch_process(pid: u32) -> io::Result<Fd> {
     let pid = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
         .ok_or(io::ErrorKind::InvalidInput)?;
-    Ok(Fd::new(super::above_stdio(pidfd_open(
+    Ok(Fd::new(super::above_stdio(call!(pidfd_open(
         pid,
         PidfdFlags::empty(),
-    )?)?))
+    ))?)?))
 }
 
 /// Whether a watched process has ended.
 pub(crate) fn has_ended(process: &Fd) -> bool {
     let mut fds = [PollFd::new(process, PollFlags::IN)];
-    matches!(poll(&mut fds, Some(&super::wake::timespec(std::time::Duration::ZERO))), Ok(n) if n > 0)
+    matches!(call!(poll(&mut fds, Some(&super::wake::timespec(std::time::Duration::ZERO)))), Ok(n) if n > 0)
 }
 
 #[cfg(test)]

@@ -122,11 +122,11 @@ impl Rendezvous {
                 }
                 // Only the holder of the lock gets here, so a socket is a dead controller's.
                 if has_socket(socket)? {
-                    std::fs::remove_file(socket).map_err(|e| at(socket, e))?;
+                    call!(std::fs::remove_file(socket)).map_err(|e| at(socket, e))?;
                 }
                 let listener =
                     listener(&SocketAddrUnix::new(socket)?).map_err(|e| at(socket, e))?;
-                if *shared || rustix::process::geteuid().as_raw() != *owner {
+                if *shared || call!(rustix::process::geteuid()).as_raw() != *owner {
                     open_to_all(socket).map_err(|e| at(socket, e))?;
                 }
                 Ok(Some(Seat {
@@ -199,8 +199,8 @@ impl Seat {
         if let Some(files) = &self.files
             && !crate::fault::on(21)
         {
-            let _ = std::fs::remove_file(&files.socket);
-            let _ = std::fs::remove_file(&files.lock_path);
+            let _ = call!(std::fs::remove_file(&files.socket));
+            let _ = call!(std::fs::remove_file(&files.lock_path));
         }
     }
 
@@ -235,16 +235,16 @@ fn abstract_address(prefix: &str, identifier: &str, owner: u32) -> io::Result<So
 /// since what lies there may have been exchanged.
 fn open_to_all(socket: &Path) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = super::above_stdio(rustix::fs::open(socket, flags, Mode::empty())?)?;
-    if !FileType::from_raw_mode(fstat(&file)?.st_mode).is_socket() {
+    let file = super::above_stdio(call!(rustix::fs::open(socket, flags, Mode::empty()))?)?;
+    if !FileType::from_raw_mode(call!(fstat(&file))?.st_mode).is_socket() {
         return Err(occupied());
     }
     let name = file.as_raw_fd().to_string();
-    chmodat(
+    call!(chmodat(
         super::held::own_descriptors()?,
         name,
         Mode::from_raw_mode(0o666),
         AtFlags::empty(),
-    )?;
+    ))?;
     Ok(())
 }

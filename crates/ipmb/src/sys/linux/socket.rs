@@ -24,13 +24,13 @@ fn option<T: Copy>(socket: &Fd, name: libc::c_int, space: &mut [T]) -> io::Resul
     let mut len = size_of_val(space) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to the slice, whose items are plain numbers of any value.
     let result = unsafe {
-        libc::getsockopt(
+        call!(libc::getsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
             name,
             space.as_mut_ptr().cast(),
             &raw mut len,
-        )
+        ))
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -100,8 +100,9 @@ fn peek_message(
     message.msg_controllen = room as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC | libc::MSG_PEEK;
     // SAFETY: the message points to a buffer and to space that are writable for as long as it says.
-    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let len = unsafe { call!(later libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags)) };
     let Ok(len) = usize::try_from(len) else {
+        crate::crash::point();
         return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
     };
     let mut short = message.msg_flags & libc::MSG_CTRUNC != 0;
@@ -134,6 +135,7 @@ fn peek_message(
         // SAFETY: as for the first.
         at = unsafe { libc::CMSG_NXTHDR(&raw const message, at) };
     }
+    crate::crash::point();
     Ok(Seen {
         len,
         truncated: message.msg_flags & libc::MSG_TRUNC != 0,
@@ -144,12 +146,12 @@ fn peek_message(
 impl Channel {
     /// Two connected ends; the second one is for the process `_reader`. Handles find their way without knowing it.
     pub(crate) fn pair(_reader: u32) -> io::Result<(Self, Self)> {
-        let (a, b) = socketpair(
+        let (a, b) = call!(socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
             SocketFlags::CLOEXEC,
             None,
-        )?;
+        ))?;
         Ok((
             Self(Fd::new(above_stdio(a)?)),
             Self(Fd::new(above_stdio(b)?)),
@@ -158,8 +160,8 @@ impl Channel {
 
     /// Takes an end that came from another process, if it is one.
     pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
-        if sockopt::socket_domain(&fd)? != AddressFamily::UNIX
-            || sockopt::socket_type(&fd)? != SocketType::SEQPACKET
+        if call!(sockopt::socket_domain(&fd))? != AddressFamily::UNIX
+            || call!(sockopt::socket_type(&fd))? != SocketType::SEQPACKET
         {
             return Err(Errno::PROTOTYPE.into());
         }
@@ -169,7 +171,7 @@ impl Channel {
     /// Connects to a listener. `WouldBlock` when its queue is full.
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
         let fd = new_socket()?;
-        connect(&fd, address)?;
+        call!(connect(&fd, address))?;
         Ok(Self(Fd::new(fd)))
     }
 
@@ -216,7 +218,7 @@ impl Channel {
     pub(crate) fn send(&self, bytes: &[u8], handles: &[BorrowedFd<'_>]) -> io::Result<()> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         if handles.is_empty() {
-            retry(|| send(&self.0, bytes, flags))?;
+            retry(|| call!(send(&self.0, bytes, flags)))?;
             return Ok(());
         }
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDLES))];
@@ -224,7 +226,14 @@ impl Channel {
         if !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
             return Err(Errno::INVAL.into());
         }
-        retry(|| sendmsg(&self.0, &[IoSlice::new(bytes)], &mut ancillary, flags))?;
+        retry(|| {
+            call!(sendmsg(
+                &self.0,
+                &[IoSlice::new(bytes)],
+                &mut ancillary,
+                flags
+            ))
+        })?;
         Ok(())
     }
 
@@ -250,7 +259,7 @@ impl Channel {
             let surplus = handles.len() - before > most;
             if surplus || seen.short {
                 // While those that came are still here: is there room for one more?
-                let room = rustix::io::fcntl_dupfd_cloexec(&self.0, 3);
+                let room = call!(rustix::io::fcntl_dupfd_cloexec(&self.0, 3));
                 handles.truncate(before);
                 match room {
                     _ if surplus => {}
@@ -275,11 +284,11 @@ impl Channel {
     /// Looks at the first bytes of the next packet and leaves it in the channel.
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (len, _) = read(|| {
-            recv(
+            call!(recv(
                 &self.0,
                 &mut buffer[..],
                 RecvFlags::DONTWAIT | RecvFlags::PEEK,
-            )
+            ))
         })?;
         Ok(len)
     }
@@ -287,7 +296,7 @@ impl Channel {
     /// Takes the next packet and throws it away, with its handles.
     pub(crate) fn skip(&self) -> io::Result<usize> {
         let mut nothing = [0u8; 1];
-        let (len, _) = read(|| recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT))?;
+        let (len, _) = read(|| call!(recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT)))?;
         Ok(len)
     }
 
@@ -298,7 +307,7 @@ impl Channel {
 
     /// Ends the channel in both directions; what lies in it can still be read by the other end.
     pub(crate) fn close(&self) {
-        let _ = shutdown(&self.0, Shutdown::Both);
+        let _ = call!(shutdown(&self.0, Shutdown::Both));
     }
 }
 
@@ -311,26 +320,34 @@ impl AsFd for Channel {
 fn new_socket() -> io::Result<OwnedFd> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    above_stdio(named("socket", socket_with(family, kind, flags, None))?)
+    above_stdio(named(
+        "socket",
+        call!(socket_with(family, kind, flags, None)),
+    )?)
 }
 
 /// Binds a listening socket. `AddrInUse` when somebody has the name.
 pub(crate) fn listener(address: &SocketAddrUnix) -> io::Result<Fd> {
     let fd = bound(address)?;
-    listen(&fd, 4096)?;
+    call!(listen(&fd, 4096))?;
     Ok(fd)
 }
 
 /// Binds a socket that only holds a name.
 pub(crate) fn bound(address: &SocketAddrUnix) -> io::Result<Fd> {
     let fd = new_socket()?;
-    bind(&fd, address)?;
+    call!(bind(&fd, address))?;
     Ok(Fd::new(fd))
 }
 
 /// Accepts a connection without waiting.
 pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
-    let fd = retry(|| accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK))?;
+    let fd = retry(|| {
+        call!(accept_with(
+            listener,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
+        ))
+    })?;
     Ok(Channel(Fd::new(above_stdio(fd)?)))
 }
 

@@ -19,7 +19,7 @@ use rustix::{
 use std::{io, time::Duration};
 
 fn new_epoll() -> io::Result<OwnedFd> {
-    named("epoll_create1", epoll::create(CreateFlags::CLOEXEC))
+    named("epoll_create1", call!(epoll::create(CreateFlags::CLOEXEC)))
 }
 
 /// Rings the bell of one sleeper.
@@ -33,14 +33,14 @@ pub(crate) struct Bell(Fd);
 /// A new bell.
 pub(crate) fn bell() -> io::Result<(Ringer, Bell)> {
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-    let ringer = above_stdio(named("eventfd2", eventfd(0, flags))?)?;
+    let ringer = above_stdio(named("eventfd2", call!(eventfd(0, flags)))?)?;
     let bell = above_stdio(new_epoll()?)?;
-    epoll::add(
+    call!(epoll::add(
         &bell,
         &ringer,
         EventData::new_u64(0),
         EventFlags::IN | EventFlags::ET,
-    )?;
+    ))?;
     Ok((Ringer(Fd::new(ringer)), Bell(Fd::new(bell))))
 }
 
@@ -48,23 +48,23 @@ impl Ringer {
     /// A bell within this process.
     pub(crate) fn local() -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let fd = named("eventfd2", eventfd(0, flags))?;
+        let fd = named("eventfd2", call!(eventfd(0, flags)))?;
         Ok(Self(Fd::new(above_stdio(fd)?)))
     }
 
     /// Wakes the sleeper. Never blocks and cannot fail in a way that matters: the counter would have to overflow.
     pub(crate) fn ring(&self) {
-        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
+        let _ = call!(rustix::io::write(&self.0, &1u64.to_ne_bytes()));
     }
 
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
     pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
-        self.0.as_fd().try_clone_to_owned()
+        Ok(call!(rustix::io::fcntl_dupfd_cloexec(&self.0, 3))?)
     }
 
     /// Takes what was rung since the last call, of a bell within this process.
     pub(crate) fn clear(&self) {
-        let _ = rustix::io::read(&self.0, &mut [0; 8]);
+        let _ = call!(rustix::io::read(&self.0, &mut [0; 8]));
     }
 }
 
@@ -79,7 +79,7 @@ impl Bell {
     /// `never_added`.
     pub(crate) fn from_peer(fd: OwnedFd, never_added: &Ringer) -> io::Result<Self> {
         // Removing what was never added tells an epoll instance (ENOENT) from anything else (EINVAL) and changes nothing.
-        match epoll::delete(&fd, never_added) {
+        match call!(epoll::delete(&fd, never_added)) {
             Err(Errno::NOENT) => Ok(Self(Fd::new(fd))),
             Err(Errno::INVAL) | Ok(()) => Err(Errno::INVAL.into()),
             Err(e) => Err(e.into()),
@@ -130,25 +130,25 @@ impl WaitSet {
     }
 
     pub(crate) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(
+        Ok(call!(epoll::add(
             &self.0,
             fd,
             EventData::new_u64(token),
             flags(interest),
-        )?)
+        ))?)
     }
 
     pub(crate) fn change(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
-        Ok(epoll::modify(
+        Ok(call!(epoll::modify(
             &self.0,
             fd,
             EventData::new_u64(token),
             flags(interest),
-        )?)
+        ))?)
     }
 
     pub(crate) fn remove(&self, fd: impl AsFd) {
-        let _ = epoll::delete(&self.0, fd);
+        let _ = call!(epoll::delete(&self.0, fd));
     }
 
     /// Sleeps until something happens or the timeout is over, and appends what happened. A signal does not end it
@@ -160,7 +160,7 @@ impl WaitSet {
     ) -> io::Result<()> {
         let mut space = [const { std::mem::MaybeUninit::uninit() }; 64];
         let timeout = timeout.map(timespec);
-        let ready = match epoll::wait(&self.0, &mut space, timeout.as_ref()) {
+        let ready = match call!(epoll::wait(&self.0, &mut space, timeout.as_ref())) {
             Ok((ready, _)) => ready,
             Err(Errno::INTR) => return Ok(()),
             Err(e) => return Err(e.into()),
@@ -208,7 +208,7 @@ pub(crate) fn wait_for(handle: impl AsFd, timeout: Option<Duration>) -> io::Resu
         handle,
         PollFlags::IN | PollFlags::RDHUP,
     )];
-    match poll(&mut fds, timeout.map(timespec).as_ref()) {
+    match call!(poll(&mut fds, timeout.map(timespec).as_ref())) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(e) => return Err(e.into()),
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    sync::{AtomicU32, Ordering},
+    sync::{Ordering, SharedU32},
 };
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
@@ -264,7 +264,7 @@ impl Held {
     }
 }
 
-fn mark(page: &Mapping) -> &AtomicU32 {
+fn mark(page: &Mapping) -> &SharedU32 {
     // SAFETY: the place lies in the page, aligned, and is only accessed atomically.
     unsafe { page.start().add(AT_FOREIGN).cast().as_ref() }
 }

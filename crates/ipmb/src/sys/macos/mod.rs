@@ -39,6 +39,8 @@ pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::Held;
 pub(crate) use memory::{Mapping, Memory, Protection, Seal, prepare};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
+#[cfg(fault)]
+pub(crate) use process::end_at_once;
 pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };

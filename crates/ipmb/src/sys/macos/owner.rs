@@ -2,7 +2,7 @@
 //! death shows at the hang-up, which comes before its seat is free (see `rendezvous.rs`).
 
 use super::memory::{Mapping, Memory, Protection};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{Ordering, SharedU32};
 use std::{io, ptr::NonNull};
 
 /// Never set here.
@@ -37,7 +37,7 @@ impl OwnedMapping {
         self.mapping.len()
     }
 
-    fn word(&self) -> &AtomicU32 {
+    fn word(&self) -> &SharedU32 {
         // SAFETY: inside the mapping (every memory is at least a page), aligned, and only accessed atomically.
         unsafe { self.start().add(Self::WORD).cast().as_ref() }
     }
@@ -66,7 +66,7 @@ mod tests {
         let memory = Memory::new(c"owner", 4096).unwrap();
         let view = memory.map_all(Protection::Read).unwrap();
         // SAFETY: inside the mapping, aligned.
-        let word: &AtomicU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
+        let word: &SharedU32 = unsafe { view.start().add(OwnedMapping::WORD).cast().as_ref() };
         let owned = OwnedMapping::new(&memory).unwrap();
         assert_eq!(word.load(Ordering::SeqCst), 1);
         drop(owned);

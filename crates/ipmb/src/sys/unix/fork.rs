@@ -9,19 +9,12 @@
 //! The table is a bitmap indexed by descriptor number, in chunks that are made when first needed and never freed.
 //! Any thread may set and clear bits at any time; nothing here takes a lock, so a fork can't leave one held.
 
+use crate::sync::process::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     io::Errno,
 };
-use std::{
-    io,
-    mem::ManuallyDrop,
-    ptr,
-    sync::{
-        Once,
-        atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering},
-    },
-};
+use std::{io, mem::ManuallyDrop, ptr, sync::Once};
 
 /// Words in a chunk. One chunk covers 131,072 descriptors.
 const WORDS: usize = 2048;
@@ -96,6 +89,7 @@ impl Fd {
 
 impl Drop for Fd {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         if self.forked() {
             return;
         }
@@ -103,7 +97,7 @@ impl Drop for Fd {
         // descriptor of its own, and the handler would close that.
         clear(self.fd.as_raw_fd());
         // SAFETY: dropped once, here; `into_owned` forgets `self`.
-        unsafe { ManuallyDrop::drop(&mut self.fd) };
+        unsafe { call!(ManuallyDrop::drop(&mut self.fd)) };
     }
 }
 
@@ -176,7 +170,7 @@ fn install() {
     INSTALLED.call_once(|| {
         // SAFETY: `in_child` is a function for the life of the program, and calls only what a forked child of a
         // multi-threaded process may call: atomics and close(2).
-        let error = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        let error = unsafe { call!(libc::pthread_atfork(None, None, Some(in_child))) };
         if error != 0 {
             log::warn!(
                 "no fork handler ({}): a forked child will keep descriptors of the bus",
@@ -199,7 +193,7 @@ extern "C" fn in_child() {
                 let fd = (number * WORDS + index) * BITS + bit;
                 // SAFETY: the table holds descriptors that this library owned in the parent; in this process they are
                 // copies whose owners see the new generation and neither use nor close them. Errors don't matter.
-                unsafe { libc::close(fd as RawFd) };
+                unsafe { call!(libc::close(fd as RawFd)) };
             }
         }
     }

@@ -30,17 +30,17 @@ impl LockFile {
     pub(in crate::sys) fn open(path: &Path, owner: u32) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         loop {
-            let fresh = match rustix::fs::open(path, flags, Mode::empty()) {
+            let fresh = match call!(rustix::fs::open(path, flags, Mode::empty())) {
                 Ok(fd) => return Ok(Self(Fd::new(above_stdio(fd)?))),
                 Err(Errno::NOENT) => flags | OFlags::CREATE | OFlags::EXCL,
                 Err(e) => return Err(e.into()),
             };
-            match rustix::fs::open(path, fresh, Mode::from_raw_mode(0o600)) {
+            match call!(rustix::fs::open(path, fresh, Mode::from_raw_mode(0o600))) {
                 Ok(fd) => {
                     let fd = Fd::new(above_stdio(fd)?);
-                    if rustix::process::geteuid().as_raw() != owner {
+                    if call!(rustix::process::geteuid()).as_raw() != owner {
                         // Made by root: the owner takes turns with it.
-                        let _ = fchown(&fd, Some(Uid::from_raw(owner)), None::<Gid>);
+                        let _ = call!(fchown(&fd, Some(Uid::from_raw(owner)), None::<Gid>));
                     }
                     return Ok(Self(fd));
                 }
@@ -65,7 +65,14 @@ impl LockFile {
         lock.l_start = place as libc::off_t;
         lock.l_len = 1;
         // SAFETY: the descriptor is open and the structure is complete; the kernel only reads it.
-        if unsafe { libc::fcntl(self.0.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        if unsafe {
+            call!(libc::fcntl(
+                self.0.as_raw_fd(),
+                libc::F_OFD_SETLK,
+                &raw const lock
+            ))
+        } == 0
+        {
             return Ok(true);
         }
         let error = io::Error::last_os_error();
@@ -77,12 +84,12 @@ impl LockFile {
 
     /// Whether it is the file that lies at `path` now.
     pub(in crate::sys) fn is_at(&self, path: &Path) -> bool {
-        same_file(fstat(&self.0), stat(path))
+        same_file(call!(fstat(&self.0)), call!(stat(path)))
     }
 
     /// Whether a descriptor is one of the same file.
     pub(in crate::sys) fn is(&self, other: impl AsFd) -> bool {
-        same_file(fstat(&self.0), fstat(other))
+        same_file(call!(fstat(&self.0)), call!(fstat(other)))
     }
 }
 
@@ -98,7 +105,7 @@ fn same_file(a: rustix::io::Result<Stat>, b: rustix::io::Result<Stat>) -> bool {
 
 /// Whether a socket lies at the path, which otherwise must be free.
 pub(in crate::sys) fn has_socket(path: &Path) -> io::Result<bool> {
-    match std::fs::symlink_metadata(path) {
+    match call!(std::fs::symlink_metadata(path)) {
         Ok(metadata) if metadata.file_type().is_socket() => Ok(true),
         Ok(_) => Err(at(path, occupied())),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -13,5 +13,5 @@ pub(super) fn above_stdio(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() > 2 || crate::fault::on(27) {
         return Ok(fd);
     }
-    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, 3)?)
+    Ok(call!(rustix::io::fcntl_dupfd_cloexec(&fd, 3))?)
 }

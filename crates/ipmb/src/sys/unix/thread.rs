@@ -11,10 +11,18 @@ pub(crate) fn spawn(
     // SAFETY: both sets are plain data; `sigfillset` initialises the one, `pthread_sigmask` the other.
     unsafe {
         let (mut all, mut old) = (std::mem::zeroed(), std::mem::zeroed());
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
-        let thread = thread::Builder::new().name(name.to_owned()).spawn(body);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
+        call!(libc::sigfillset(&raw mut all));
+        call!(libc::pthread_sigmask(
+            libc::SIG_SETMASK,
+            &raw const all,
+            &raw mut old
+        ));
+        let thread = call!(thread::Builder::new().name(name.to_owned()).spawn(body));
+        call!(libc::pthread_sigmask(
+            libc::SIG_SETMASK,
+            &raw const old,
+            std::ptr::null_mut()
+        ));
         thread.map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => io::Error::new(
                 error.kind(),
@@ -27,5 +35,5 @@ pub(crate) fn spawn(
 
 /// Lets another thread have this one's core.
 pub(crate) fn yield_now() {
-    rustix::thread::sched_yield();
+    call!(rustix::thread::sched_yield());
 }

@@ -1,0 +1,193 @@
+//! The other direction of a link, for the model checker: senders sleep for space. `link/doorbell.rs` has that of messages.
+//!
+//! Each thread does what `patience::wait_for_space` and `Outgoing::sleep_for_space` do, step by step and by the same gate,
+//! books, words and fences. Modelled are what is the system's: the side channel, which holds a number of packets, throws
+//! away what does not fit, and is readable while something lies in it; and the fence on everybody, by what it does on the
+//! receiver's core. Left out are the spinning and the timeouts, which only end a sleep earlier, the hang-up, and blocks: that a
+//! receiver lets go of one is announced as the ring's head is.
+
+use super::gate::Gate;
+use crate::{
+    link::{
+        doorbell::{Mode, Sleeper, Watcher, fence_before_sleep},
+        ring::{ReadIndex, WriteIndex},
+    },
+    sync::{Condvar, Mutex, Ordering, SharedU32, SharedU64},
+    weakness,
+};
+use loom::{sync::Arc, thread};
+
+/// Records that fit into the ring, and packets that fit into the side channel.
+const RECORDS: u64 = 1;
+const PACKETS: u32 = 1;
+
+#[derive(Default)]
+struct Side {
+    packets: Mutex<u32>,
+    readable: Condvar,
+}
+
+impl Side {
+    fn tell(&self) {
+        let mut packets = self.packets.lock().unwrap();
+        *packets = (*packets + 1).min(PACKETS);
+        self.readable.notify_all();
+    }
+
+    fn drain(&self) {
+        *self.packets.lock().unwrap() = 0;
+    }
+
+    fn wait(&self) {
+        let mut packets = self.packets.lock().unwrap();
+        while *packets == 0 {
+            packets = self.readable.wait(packets).unwrap();
+        }
+    }
+}
+
+/// The sender's end, under the outbox's lock.
+struct Out {
+    write: WriteIndex,
+    space: Sleeper,
+}
+
+struct Link {
+    tail: SharedU64,
+    head: SharedU64,
+    /// Whether the sender sleeps for space.
+    word: SharedU32,
+    side: Side,
+    gate: Gate,
+    outbox: Mutex<Out>,
+}
+
+impl Link {
+    /// A link whose ring is full.
+    fn full(start: u64, fast: bool) -> Self {
+        let tail = start.wrapping_add(RECORDS);
+        let (word, shared_tail) = (SharedU32::new(0), SharedU64::new(start));
+        let mut write = WriteIndex::new(start, RECORDS);
+        write.publish(RECORDS, &shared_tail);
+        let mut space = Sleeper::new();
+        space.wake(&word, fast);
+        debug_assert_eq!(shared_tail.load(Ordering::Relaxed), tail);
+        Self {
+            tail: shared_tail,
+            head: SharedU64::new(start),
+            word,
+            side: Side::default(),
+            gate: Gate::default(),
+            outbox: Mutex::new(Out { write, space }),
+        }
+    }
+
+    /// Sends one record, and waits for space as long as there is none.
+    fn send(&self, fast: bool) {
+        loop {
+            {
+                let mut out = self.outbox.lock().unwrap();
+                if out.write.free() == 0 {
+                    out.write.refresh(&self.head).unwrap();
+                }
+                if out.write.free() > 0 {
+                    out.write.publish(1, &self.tail);
+                    return;
+                }
+            }
+            let Some(leader) = self.gate.lead(None) else {
+                continue;
+            };
+            if !self.falls_asleep(fast) {
+                continue;
+            }
+            self.side.wait();
+            self.outbox.lock().unwrap().space.wake(&self.word, fast);
+            drop(leader);
+        }
+    }
+
+    /// As `Outgoing::sleep_for_space`: false if there is more room than before.
+    fn falls_asleep(&self, fast: bool) -> bool {
+        let mut out = self.outbox.lock().unwrap();
+        let Out { write, space } = &mut *out;
+        if !weakness::on(11) {
+            self.side.drain();
+        }
+        let before = write.head();
+        let everybody = space.mode() == Mode::Fast;
+        space.announce(&self.word);
+        fence_before_sleep(everybody);
+        if weakness::on(11) {
+            self.side.drain();
+        }
+        if !weakness::on(10) {
+            write.refresh(&self.head).unwrap();
+        }
+        if write.head() != before {
+            space.wake(&self.word, fast);
+            return false;
+        }
+        true
+    }
+
+    /// Takes so many records, as `Incoming::taken` does.
+    fn receive(&self, start: u64, records: u32, fast: bool) {
+        let mut read = ReadIndex::new(start, RECORDS);
+        let mut watcher = Watcher::new();
+        watcher.fenced_by_sleeper = fast;
+        for _ in 0..records {
+            while read.available() == 0 {
+                read.refresh(&self.tail).unwrap();
+                if read.available() == 0 {
+                    thread::yield_now();
+                }
+            }
+            read.advance(1);
+            read.give_back(&self.head);
+            if watcher.must_ring(&self.word) {
+                self.side.tell();
+            }
+        }
+    }
+}
+
+/// So many senders, each with so many records, and a receiver: a lost wake-up is a deadlock, which the checker reports.
+fn nobody_waits_for_space_that_is_there(senders: u32, each: u32, fast: bool) {
+    let name = if fast { "fast" } else { "fenced" };
+    let name = format!("sleep for space, {senders} senders of {each}, {name}");
+    weakness::check(&name, move || {
+        let start = u64::MAX - 1;
+        let link = Arc::new(Link::full(start, fast));
+        let threads: Vec<_> = (0..senders)
+            .map(|_| {
+                let link = link.clone();
+                thread::spawn(move || (0..each).for_each(|_| link.send(fast)))
+            })
+            .collect();
+        link.receive(start, 1 + senders * each, fast);
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_fenced_sender_sleeps_though_there_is_space() {
+    nobody_waits_for_space_that_is_there(1, 2, false);
+}
+
+#[test]
+fn a_fast_sender_sleeps_though_there_is_space() {
+    nobody_waits_for_space_that_is_there(1, 2, true);
+}
+
+#[test]
+fn one_of_two_senders_sleeps_though_there_is_space() {
+    nobody_waits_for_space_that_is_there(2, 1, false);
+}
+
+#[test]
+fn one_of_two_fast_senders_sleeps_though_there_is_space() {
+    nobody_waits_for_space_that_is_there(2, 1, true);
+}
