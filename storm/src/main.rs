@@ -160,7 +160,7 @@ fn conduct(goal: Goal, board: &'static Board, conductor: &mut Conductor) -> Resu
         conductor.deed()?;
         let pause = conductor.pause(Duration::from_millis(250));
         conductor.rest(pause)?;
-        let messages: u64 = report::kinds(board).0.iter().sum();
+        let messages = report::between_survivors(board);
         let deeds = &conductor.deeds;
         if last.elapsed() > Duration::from_secs(10) {
             last = Instant::now();

@@ -170,6 +170,12 @@ pub fn kinds(board: &Board) -> ([u64; KINDS.len()], u64) {
     (sums, own)
 }
 
+/// How many of them one survivor had from another.
+pub fn between_survivors(board: &Board) -> u64 {
+    let (kinds, own) = kinds(board);
+    kinds.iter().sum::<u64>().saturating_sub(own)
+}
+
 /// Prints the figures.
 pub fn print(board: &Board, conductor: &Conductor, words: &LastWords) {
     let deeds = &conductor.deeds;
@@ -195,8 +201,8 @@ pub fn print(board: &Board, conductor: &Conductor, words: &LastWords) {
         .map(|(kind, count)| format!("{kind} {count}"))
         .collect();
     println!(
-        "between survivors, none lost, doubled, out of order or corrupt: {} messages ({}), {own} of them to oneself",
-        kinds.iter().sum::<u64>(),
+        "between survivors, none lost, doubled, out of order or corrupt: {} messages, and {own} to oneself (together {})",
+        between_survivors(board),
         list.join(", ")
     );
     println!(
