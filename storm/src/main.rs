@@ -187,6 +187,7 @@ fn conduct(goal: Goal, board: &'static Board, conductor: &mut Conductor) -> Resu
     println!("after all had left: {}", report::sums(&left));
     let words = report::last_words(board, conductor)?;
     report::print(board, conductor, &words);
+    report::pool(board, conductor)?;
     println!("took {:.0?}", begin.elapsed());
     match report::missing_kinds(board) {
         none if none.is_empty() => Ok(()),
