@@ -160,7 +160,7 @@ fn conduct(goal: Goal, board: &'static Board, conductor: &mut Conductor) -> Resu
         conductor.deed()?;
         let pause = conductor.pause(Duration::from_millis(250));
         conductor.rest(pause)?;
-        let messages: u64 = report::kinds(board).0.iter().sum();
+        let messages = report::between_survivors(board);
         let deeds = &conductor.deeds;
         if last.elapsed() > Duration::from_secs(10) {
             last = Instant::now();
@@ -187,6 +187,7 @@ fn conduct(goal: Goal, board: &'static Board, conductor: &mut Conductor) -> Resu
     println!("after all had left: {}", report::sums(&left));
     let words = report::last_words(board, conductor)?;
     report::print(board, conductor, &words);
+    report::pool(board, conductor)?;
     println!("took {:.0?}", begin.elapsed());
     match report::missing_kinds(board) {
         none if none.is_empty() => Ok(()),

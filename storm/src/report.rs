@@ -11,6 +11,9 @@ const MARGIN: u64 = 500_000_000;
 /// How much more memory a survivor may have after than before, in KiB: what the allocator's arenas keep.
 const MORE_MEMORY: u64 = 12 << 10;
 
+/// The place of expired messages in a slot's `stats`.
+const EXPIRED: usize = 4;
+
 /// Streams between survivors in which something has not arrived.
 pub fn behind(board: &Board) -> Vec<String> {
     let mut behind = Vec::new();
@@ -80,6 +83,26 @@ pub fn last_words(board: &Board, conductor: &Conductor) -> Result<LastWords, Str
     match lost.is_empty() {
         true => Ok(words),
         false => Err(format!("last words were lost:\n{}", lost.join("\n"))),
+    }
+}
+
+/// Messages to whichever victim joined first: those that a killed one had not taken go to the next. Gone is only what was
+/// taken by one that was killed before it wrote that down, which takes it microseconds.
+pub fn pool(board: &Board, conductor: &Conductor) -> Result<(), String> {
+    let (mut sent, mut accounted) = (0, 0);
+    for from in 0..SURVIVORS {
+        sent += board.slots[from].pooled.load(SeqCst);
+        accounted += board.pooled(from) + board.slots[from].stats[EXPIRED].load(SeqCst);
+    }
+    let (missing, may) = (
+        sent.saturating_sub(accounted),
+        2 + conductor.deeds.kills / 100,
+    );
+    match missing <= may {
+        true => Ok(()),
+        false => Err(format!(
+            "of {sent} messages to the first victim {missing} are gone, and at most {may} can have died with it"
+        )),
     }
 }
 
@@ -170,6 +193,12 @@ pub fn kinds(board: &Board) -> ([u64; KINDS.len()], u64) {
     (sums, own)
 }
 
+/// How many of them one survivor had from another.
+pub fn between_survivors(board: &Board) -> u64 {
+    let (kinds, own) = kinds(board);
+    kinds.iter().sum::<u64>().saturating_sub(own)
+}
+
 /// Prints the figures.
 pub fn print(board: &Board, conductor: &Conductor, words: &LastWords) {
     let deeds = &conductor.deeds;
@@ -195,8 +224,8 @@ pub fn print(board: &Board, conductor: &Conductor, words: &LastWords) {
         .map(|(kind, count)| format!("{kind} {count}"))
         .collect();
     println!(
-        "between survivors, none lost, doubled, out of order or corrupt: {} messages ({}), {own} of them to oneself",
-        kinds.iter().sum::<u64>(),
+        "between survivors, none lost, doubled, out of order or corrupt: {} messages, and {own} to oneself (together {})",
+        between_survivors(board),
         list.join(", ")
     );
     println!(

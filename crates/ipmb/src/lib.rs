@@ -69,6 +69,9 @@ mod link;
 mod memory;
 mod message;
 mod options;
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod oracle;
 mod selector;
 mod stats;
 mod sync;

@@ -301,3 +301,65 @@ fn a_pause_of_everybody_costs_a_message_or_a_membership() {
     let (sender, _r) = join::<(), ()>(&bus, label!("late"));
     assert_eq!(sender.stats().lost, 0);
 }
+
+/// Processes that use the processors up, ten for each: everything takes as many times as long. Ended with this.
+struct Crowd(Vec<std::process::Child>);
+
+impl Crowd {
+    fn new() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        let spin = || {
+            let mut command = std::process::Command::new("sh");
+            command.args(["-c", "while :; do :; done"]);
+            command.spawn().expect("a shell")
+        };
+        Self((0..10 * processors).map(|_| spin()).collect())
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Nothing is decided by how long somebody takes to answer: not who is a member, not who is dead, not what is lost.
+#[test]
+#[ignore = "takes up the machine for a while"]
+fn a_starved_machine_costs_a_message_or_a_membership() {
+    let _crowd = Crowd::new();
+    let bus = name("starved");
+    for round in 0..5 {
+        let bus = format!("{bus}.{round}");
+        let mut host = Peer::start("peer", "host", &bus);
+        host.expect("joined");
+        let mut to = Peer::start("peer", "to", &bus);
+        to.expect("joined");
+        let mut from = Peer::start("peer", "from", &bus);
+        from.expect("joined");
+        let total = 20_000;
+        to.tell(&total.to_string());
+        from.tell(&(total / 2).to_string());
+        // The controller dies in the middle; the rest is sent while another takes over, and somebody joins.
+        host.kill();
+        from.tell(&(total / 2).to_string());
+        let (sender, receiver) = join::<u64, u64>(&bus, label!("late"));
+        to.expect("seen");
+        let start = Instant::now();
+        sender
+            .send(Message::new(Selector::unicast("late"), 1))
+            .expect("send");
+        assert_eq!(receiver.recv(SOON).expect("recv").payload, 1);
+        assert_eq!(sender.stats().dropped, 0);
+        let waited = receiver.recv(Some(Duration::from_millis(50)));
+        assert!(
+            matches!(waited, Err(RecvError::Timeout))
+                && start.elapsed() >= Duration::from_millis(50)
+        );
+        from.wait();
+        to.wait();
+    }
+}

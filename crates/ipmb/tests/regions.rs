@@ -587,3 +587,36 @@ fn descriptors_and_mappings_are_given_back() {
     let peer = Peer::spawn();
     assert_eq!(peer.ask(ask::CHURN), 1);
 }
+
+/// A lease makes whoever opens the memory wait for its holder, and each further handle is opened.
+#[test]
+fn a_lease_on_a_region_hangs_who_clones_it() {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let made = memfd_create(c"leased", flags).unwrap();
+    ftruncate(&made, 4096).unwrap();
+    fcntl_add_seals(&made, SealFlags::SHRINK | SealFlags::GROW).unwrap();
+    // A lease for writing is given on the only descriptor that was opened for it.
+    let path = format!("/proc/self/fd/{}", made.as_raw_fd());
+    let opened = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    drop(made);
+    // SAFETY: no pointers. The signal tells the holder that somebody wants the lease back.
+    let leased = unsafe {
+        libc::signal(libc::SIGIO, libc::SIG_IGN);
+        libc::fcntl(opened.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+    };
+    if leased != 0 {
+        println!("SKIPPED a lease on a region: this system gives none");
+        return;
+    }
+    let start = Instant::now();
+    let error = MemoryRegion::from_object(Object::from(opened.try_clone().unwrap())).unwrap_err();
+    assert!(
+        error.to_string().contains("lease") || matches!(error, Error::Io(..)),
+        "{error}"
+    );
+    assert!(start.elapsed() < Duration::from_secs(5), "it waited");
+    // SAFETY: as above.
+    unsafe { libc::fcntl(opened.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+    let region = MemoryRegion::from_object(Object::from(opened)).unwrap();
+    assert_eq!(region.clone().unwrap().ref_count(), 2);
+}

@@ -1,6 +1,7 @@
 //! A member by hand: it joins as an honest one does, and then says what it likes.
 
 use super::TOKEN;
+pub(super) use crate::link::by_hand::is_hung_up;
 use crate::{
     Label, Options,
     control::{
@@ -36,17 +37,6 @@ pub(super) fn receive(channel: &Channel) -> Option<(Vec<u8>, Vec<Handle>)> {
                 let _ = sys::wait_for(channel, Some(Duration::from_millis(100)));
             }
             Err(_) => return None,
-        }
-    }
-}
-
-/// Reads packets until the hang-up.
-pub(super) fn is_hung_up(channel: &Channel) -> bool {
-    loop {
-        match channel.skip() {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
         }
     }
 }

@@ -11,14 +11,17 @@ use crate::{
     sync::process::{AtomicBool, Ordering},
     sys::{Channel, Handle, Mapping, Memory, Protection},
 };
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsRawFd,
+    time::{Duration, Instant},
+};
 
 /// The receiver's end of a link, by hand.
 struct HandReceiver {
     records: Mapping,
     returns: Mapping,
     side: Channel,
-    _bell: Handle,
+    bell: Handle,
 }
 
 impl HandReceiver {
@@ -32,7 +35,7 @@ impl HandReceiver {
             records: map(records, Protection::Read),
             returns: map(returns, Protection::ReadWrite),
             side: Channel::from_peer(side).unwrap(),
-            _bell: bell,
+            bell,
         };
         half(&link.returns, AT_ACCEPTED).store(1, Ordering::Release);
         let _ = link.side.send(&[1], &[]);
@@ -211,4 +214,42 @@ fn news_without_end_hang_the_sender() {
         assert!(start.elapsed() < Duration::from_secs(20), "it hangs");
         victim.hears_its_friend();
     });
+}
+
+/// Who has an eventfd can empty it, fill it up so that a ring waits, or make its writers wait. A receiver has none.
+#[test]
+fn a_receiver_silences_or_stops_the_bell() {
+    let mut victim = Victim::new("bell");
+    let (_liar, link) = liar(&victim, vec![1]);
+    let bell = link.bell.as_raw_fd();
+    let (mut space, one) = ([0u8; 8], 1u64.to_ne_bytes());
+    let mut event: libc::epoll_event = libc::epoll_event { events: 0, u64: 0 };
+    // SAFETY: reads and writes of eight bytes, and calls on open descriptors with an event that lives.
+    unsafe {
+        assert!(
+            libc::read(bell, space.as_mut_ptr().cast(), 8) < 0,
+            "it is emptied"
+        );
+        assert!(
+            libc::write(bell, one.as_ptr().cast(), 8) < 0,
+            "it is filled"
+        );
+        let flags = libc::fcntl(bell, libc::F_GETFL);
+        libc::fcntl(bell, libc::F_SETFL, flags & !libc::O_NONBLOCK);
+        // What it can: take all rings, watch more, forget what it does not have.
+        for fd in 0..64 {
+            libc::epoll_ctl(bell, libc::EPOLL_CTL_DEL, fd, &raw mut event);
+        }
+        while libc::epoll_wait(bell, &raw mut event, 1, 0) > 0 {}
+    }
+    // It says that it sleeps, each time: the victim rings with each message, and never waits.
+    let start = Instant::now();
+    for round in 0..200u32 {
+        half(&link.returns, super::link::AT_SLEEP).store(round % 4, Ordering::SeqCst);
+        let _ = victim.sender.try_send(message("liar", vec![2]));
+    }
+    assert!(start.elapsed() < Duration::from_secs(10), "a ring waits");
+    // Its own bell still rings, and so does everybody else's.
+    half(&link.returns, super::link::AT_SLEEP).store(1, Ordering::SeqCst);
+    victim.hears_its_friend();
 }

@@ -609,6 +609,12 @@ impl Outgoing {
             || self.pool.released(&self.returns) != self.released
     }
 
+    /// Up to where the receiver has given back, and up to where it is written.
+    #[cfg(all(any(test, fuzzing), not(loom)))]
+    pub(crate) fn books(&self) -> (u64, u64) {
+        (self.write.head(), self.write.tail())
+    }
+
     /// What a dead receiver had not taken, in its order, and how many messages of it are lost. Take it once.
     pub(crate) fn untaken(&mut self) -> (Vec<Untaken>, u64) {
         let (mut untaken, mut lost) = (Vec::new(), 0);

@@ -238,13 +238,17 @@ fn verify(fd: BorrowedFd<'_>, limit: u64) -> Result<usize, Error> {
 /// Another open file description of the same memory.
 fn reopen(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let name = CString::new(fd.as_raw_fd().to_string())?;
-    let fd = call!(openat(
-        own_descriptors()?,
-        &*name,
-        OFlags::RDWR | OFlags::CLOEXEC,
-        Mode::empty(),
-    ))?;
-    above_stdio(fd)
+    // Without waiting: whoever made the memory may have taken a lease on it (fcntl(2), F_SETLEASE), and to open what is
+    // leased waits for its holder, by default for 45 seconds.
+    let how = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match call!(openat(own_descriptors()?, &*name, how, Mode::empty())) {
+        Ok(fd) => above_stdio(fd),
+        Err(Errno::AGAIN) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "whoever made this memory holds a lease on it",
+        )),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Opens what a sandbox that is entered later may take away. Where it is missing already, cloning a region says so.

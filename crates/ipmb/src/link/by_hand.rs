@@ -1,54 +1,61 @@
-//! A link by hand: its words are written by their place, so that a change of the layout shows here.
+//! A link by hand, for tests: its words are written by their place, so that a change of the layout shows here.
+
+#![allow(clippy::unwrap_used)]
 
 use crate::sync::process::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::{
     self, Bell, BorrowedHandle, Channel, Handle, Mapping, Memory, Protection, Ringer,
 };
 
-pub(super) const CAPACITY: u64 = 64 << 10;
-pub(super) const HEADER: usize = 4096;
-pub(super) const AT_VERSION: usize = 8;
-pub(super) const AT_CAPACITY: usize = 16;
-pub(super) const AT_START: usize = 24;
-pub(super) const AT_INDEX: usize = 128;
-pub(super) const AT_SLEEP: usize = 256;
-pub(super) const AT_ACCEPTED: usize = 384;
-pub(super) const AT_RELEASED: usize = 512;
+pub(crate) const CAPACITY: u64 = 64 << 10;
+pub(crate) const HEADER: usize = 4096;
+pub(crate) const AT_VERSION: usize = 8;
+pub(crate) const AT_CAPACITY: usize = 16;
+pub(crate) const AT_START: usize = 24;
+pub(crate) const AT_INDEX: usize = 128;
+pub(crate) const AT_SLEEP: usize = 256;
+pub(crate) const AT_ACCEPTED: usize = 384;
+pub(crate) const AT_RELEASED: usize = 512;
 
-pub(super) const INLINE: u64 = 1;
-pub(super) const BLOCK: u64 = 2;
-pub(super) const PAD: u64 = 3;
-pub(super) const HAS_UUID: u64 = 1;
-pub(super) const HAS_HANDLES: u64 = 2;
+pub(crate) const INLINE: u64 = 1;
+pub(crate) const BLOCK: u64 = 2;
+pub(crate) const PAD: u64 = 3;
+pub(crate) const HAS_UUID: u64 = 1;
+pub(crate) const HAS_HANDLES: u64 = 2;
 
 /// The first word of a record.
-pub(super) fn head(kind: u64, len: u64, flags: u64, objects: u64, regions: u64) -> u64 {
+pub(crate) fn head(kind: u64, len: u64, flags: u64, objects: u64, regions: u64) -> u64 {
     len | kind << 32 | flags << 40 | objects << 48 | regions << 56
 }
 
-pub(super) fn word(mapping: &Mapping, at: usize) -> &AtomicU64 {
+pub(crate) fn word(mapping: &Mapping, at: usize) -> &AtomicU64 {
     assert!(at + 8 <= mapping.len() && at % 8 == 0);
     // SAFETY: inside the mapping and aligned; accessed atomically only.
     unsafe { mapping.start().add(at).cast().as_ref() }
 }
 
-pub(super) fn half(mapping: &Mapping, at: usize) -> &AtomicU32 {
+pub(crate) fn half(mapping: &Mapping, at: usize) -> &AtomicU32 {
     assert!(at + 4 <= mapping.len() && at % 4 == 0);
     // SAFETY: as above.
     unsafe { mapping.start().add(at).cast().as_ref() }
 }
 
 /// The sender's end of a link.
-pub(super) struct HandLink {
-    pub(super) records: Mapping,
-    pub(super) returns: Mapping,
-    pub(super) ringer: Ringer,
-    pub(super) side: Channel,
+pub(crate) struct HandLink {
+    pub(crate) records: Mapping,
+    pub(crate) returns: Mapping,
+    pub(crate) ringer: Ringer,
+    pub(crate) side: Channel,
     offer: Vec<Handle>,
 }
 
 impl HandLink {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::starting_at(0)
+    }
+
+    /// With indices that start somewhere else.
+    pub(crate) fn starting_at(start: u64) -> Self {
         let records = Memory::new(c"lies", HEADER + CAPACITY as usize).unwrap();
         let returns = Memory::new(c"lies", 4096).unwrap();
         let (ringer, bell): (Ringer, Bell) = sys::bell().unwrap();
@@ -71,47 +78,64 @@ impl HandLink {
         half(&link.records, AT_VERSION).store(1, Ordering::Relaxed);
         half(&link.returns, AT_VERSION).store(1, Ordering::Relaxed);
         word(&link.records, AT_CAPACITY).store(CAPACITY, Ordering::Relaxed);
+        word(&link.records, AT_START).store(start, Ordering::Relaxed);
+        word(&link.records, AT_INDEX).store(start, Ordering::Relaxed);
+        word(&link.returns, AT_INDEX).store(start, Ordering::Relaxed);
         link
     }
 
     /// The receiver's handles, to be offered once.
-    pub(super) fn offer(&mut self) -> Vec<Handle> {
+    pub(crate) fn offer(&mut self) -> Vec<Handle> {
         std::mem::take(&mut self.offer)
     }
 
     /// Writes words at an index of the ring.
-    pub(super) fn put(&self, index: u64, words: &[u64]) {
+    pub(crate) fn put(&self, index: u64, words: &[u64]) {
         for (i, value) in words.iter().enumerate() {
-            let at = HEADER + ((index % CAPACITY) as usize) + i * 8;
+            let index = index.wrapping_add(i as u64 * 8);
+            let at = HEADER + (index % CAPACITY / 8 * 8) as usize;
             word(&self.records, at).store(*value, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn publish(&self, index: u64) {
+    pub(crate) fn publish(&self, index: u64) {
         word(&self.records, AT_INDEX).store(index, Ordering::Release);
         self.ringer.ring();
     }
 
     /// How far the receiver has read.
-    pub(super) fn read(&self) -> u64 {
+    pub(crate) fn read(&self) -> u64 {
         word(&self.returns, AT_INDEX).load(Ordering::Acquire)
     }
 
     /// Sends handles that belong to a record.
-    pub(super) fn attach(&self, number: u64, handles: &[BorrowedHandle<'_>]) {
+    pub(crate) fn attach(&self, number: u64, handles: &[BorrowedHandle<'_>]) {
         let mut bytes = [0; 16];
         bytes[0] = 2;
         bytes[8..].copy_from_slice(&number.to_le_bytes());
         let _ = self.side.send(&bytes, handles);
     }
 
-    pub(super) fn is_dropped(&self) -> bool {
-        super::member::is_hung_up(&self.side)
+    #[cfg(test)]
+    pub(crate) fn is_dropped(&self) -> bool {
+        is_hung_up(&self.side)
+    }
+}
+
+/// Reads packets until the hang-up.
+#[cfg(test)]
+pub(crate) fn is_hung_up(channel: &Channel) -> bool {
+    loop {
+        match channel.skip() {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(e) => return e.kind() != std::io::ErrorKind::WouldBlock,
+        }
     }
 }
 
 /// A memory with seals as asked for, whatever its size.
-pub(super) fn memory(size: u64, flags: u32, seals: i32) -> std::io::Result<Handle> {
+pub(crate) fn memory(size: u64, flags: u32, seals: i32) -> std::io::Result<Handle> {
     use std::os::fd::{AsRawFd, FromRawFd};
     // SAFETY: the name is terminated.
     let fd = unsafe { libc::memfd_create(c"lies".as_ptr(), flags | libc::MFD_ALLOW_SEALING) };
