@@ -7,6 +7,7 @@
 // * A handle (Sender, Receiver, Message, ...) is a `void *`. Most functions take a pointer to it; those that take the
 //   handle itself take it over: it must not be used any more. A pointer may be NULL and a handle may be of another kind:
 //   that is ERROR_CODE_INVALID_ARGUMENT. A handle that was dropped must not be used.
+// * Where nothing is said of ownership, what a function is given stays the caller's.
 // * A function that returns an ErrorCode returns 0 or a negative code. One that returns a value returns 0 or NULL if it
 //   fails; one that returns nothing does nothing. In all three cases ipmb_last_error_code and ipmb_last_error then say
 //   why, on the same thread. The functions that end in `_try` do the same as those without, with a code.
@@ -276,26 +277,26 @@ extern "C" {
 
 /// A text for an error code, in English, without a full stop.
 ///
-/// Ownership: the text is static; do not free it. Never NULL. Thread-safe; does not block. A number that is no error
-/// code of this library has a text that says so. ipmb_last_error tells more about one failure.
+/// Ownership: the text is static; do not free it. Never NULL. Thread-safe; does not block; cannot fail. A number that is no
+/// error code of this library has a text that says so. ipmb_last_error tells more about one failure.
 const char *ipmb_strerror(ErrorCode code);
 
 /// The text of the last failure on the calling thread: what is wrong and, where there is one, the remedy. In English,
 /// UTF-8. Empty if nothing failed since the thread began or called ipmb_clear_last_error; a success does not change it.
 ///
 /// Ownership: the text is the library's. It stays valid until a function of this library fails on the same thread,
-/// ipmb_clear_last_error is called there, or the thread ends. Never NULL. Thread-safe; does not block.
+/// ipmb_clear_last_error is called there, or the thread ends. Never NULL. Thread-safe; does not block; cannot fail.
 const char *ipmb_last_error(void);
 
 /// The code of the last failure on the calling thread, ERROR_CODE_SUCCESS if there is none. The functions that return a
 /// value instead of a code tell their failures here.
 ///
-/// Thread-safe; does not block.
+/// Thread-safe; does not block; cannot fail.
 ErrorCode ipmb_last_error_code(void);
 
 /// Forgets the last failure of the calling thread: the text is empty and the code ERROR_CODE_SUCCESS until the next.
 ///
-/// Thread-safe; does not block.
+/// Thread-safe; does not block; cannot fail.
 void ipmb_clear_last_error(void);
 
 /// Where the bytes of a text are, and how many. They are UTF-8 and not terminated by a NUL. After a failure `*ptr` is

@@ -68,7 +68,7 @@ fn remember(failure: Failure) -> ErrorCode {
 /// UTF-8. Empty if nothing failed since the thread began or called ipmb_clear_last_error; a success does not change it.
 ///
 /// Ownership: the text is the library's. It stays valid until a function of this library fails on the same thread,
-/// ipmb_clear_last_error is called there, or the thread ends. Never NULL. Thread-safe; does not block.
+/// ipmb_clear_last_error is called there, or the thread ends. Never NULL. Thread-safe; does not block; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipmb_last_error() -> *const c_char {
     let text = LAST.try_with(|last| match &*last.borrow() {
@@ -81,7 +81,7 @@ pub extern "C" fn ipmb_last_error() -> *const c_char {
 /// The code of the last failure on the calling thread, ERROR_CODE_SUCCESS if there is none. The functions that return a
 /// value instead of a code tell their failures here.
 ///
-/// Thread-safe; does not block.
+/// Thread-safe; does not block; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipmb_last_error_code() -> ErrorCode {
     let code = LAST.try_with(|last| last.borrow().as_ref().map(|last| last.code));
@@ -90,7 +90,7 @@ pub extern "C" fn ipmb_last_error_code() -> ErrorCode {
 
 /// Forgets the last failure of the calling thread: the text is empty and the code ERROR_CODE_SUCCESS until the next.
 ///
-/// Thread-safe; does not block.
+/// Thread-safe; does not block; cannot fail.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipmb_clear_last_error() {
     let _ = LAST.try_with(|last| last.replace(None));

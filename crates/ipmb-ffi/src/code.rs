@@ -67,8 +67,8 @@ codes! {
 
 /// A text for an error code, in English, without a full stop.
 ///
-/// Ownership: the text is static; do not free it. Never NULL. Thread-safe; does not block. A number that is no error
-/// code of this library has a text that says so. ipmb_last_error tells more about one failure.
+/// Ownership: the text is static; do not free it. Never NULL. Thread-safe; does not block; cannot fail. A number that is no
+/// error code of this library has a text that says so. ipmb_last_error tells more about one failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn ipmb_strerror(code: ErrorCode) -> *const c_char {
     text(code).as_ptr()

@@ -28,6 +28,7 @@ const INTRODUCTION: &str = "\
 // * A handle (Sender, Receiver, Message, ...) is a `void *`. Most functions take a pointer to it; those that take the
 //   handle itself take it over: it must not be used any more. A pointer may be NULL and a handle may be of another kind:
 //   that is ERROR_CODE_INVALID_ARGUMENT. A handle that was dropped must not be used.
+// * Where nothing is said of ownership, what a function is given stays the caller's.
 // * A function that returns an ErrorCode returns 0 or a negative code. One that returns a value returns 0 or NULL if it
 //   fails; one that returns nothing does nothing. In all three cases ipmb_last_error_code and ipmb_last_error then say
 //   why, on the same thread. The functions that end in `_try` do the same as those without, with a code.
@@ -141,4 +142,35 @@ fn the_header_is_that_of_the_source() {
         "include/ipmb_ffi.h is not that of the source; run `UPDATE_HEADER=1 cargo test -p ipmb-ffi header` and look at \
          what changed"
     );
+}
+
+#[test]
+fn a_function_says_nothing_of_threads_blocking_or_errors() {
+    let header = generate(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let (_, functions) = header.split_once("extern \"C\" {").unwrap();
+    let (mut said, mut count) = (String::new(), 0);
+    for line in functions.lines() {
+        if let Some(text) = line.strip_prefix("///") {
+            said.push_str(text);
+            continue;
+        }
+        if line.contains("ipmb_") && line.contains('(') {
+            for words in [
+                &["hread"][..],
+                &["block", "Block", "May wait"],
+                &[
+                    "Errors:",
+                    "(ipmb_last_error_code)",
+                    "cannot fail",
+                    "errors: as",
+                ],
+            ] {
+                let any = words.iter().any(|word| said.contains(word));
+                assert!(any, "{line} says none of {words:?}, but: {said}");
+            }
+            count += 1;
+        }
+        said.clear();
+    }
+    assert!(count > 80, "{count} functions were found");
 }

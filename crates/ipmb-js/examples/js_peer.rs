@@ -5,17 +5,64 @@
 //! * `sink` counts messages and reads their data, and answers the count to `node` at each message of format 1.
 //!
 //! Both end with the first message of format 9.
+//!
+//! * `liar` sends `node` what says of itself that it is bytes with a format, and is not, and then a message that is.
 
 #![allow(clippy::expect_used)]
 
-use ipmb::{BytesMessage, Label, Message, Options, Selector};
+use ipmb::{
+    BytesMessage, Encoder, Error, Label, Message, MessageBox, Options, Payload, Selector, TypeUuid,
+};
 use std::time::Duration;
+
+/// Bytes that are too few for a format, or a [`BytesMessage`].
+enum Told {
+    Lie,
+    Truth(BytesMessage),
+}
+
+impl MessageBox for Told {
+    fn uuid(&self) -> [u8; 16] {
+        BytesMessage::UUID
+    }
+    fn accepts(_: &[u8; 16]) -> bool {
+        false
+    }
+    fn encode<'a>(&'a self, encoder: &mut Encoder<'a>) -> Result<(), Error> {
+        match self {
+            Self::Lie => encoder.put(&[1]),
+            Self::Truth(message) => message.encode(encoder),
+        }
+    }
+    fn decode(_: &[u8; 16], _: &mut Payload<'_>) -> Result<Self, Error> {
+        Err(Error::TypeUuidNotFound)
+    }
+}
+
+/// Sends a lie and then the truth.
+fn lie(options: Options) {
+    let (sender, _) =
+        ipmb::join::<Told, BytesMessage>(options, Some(Duration::from_secs(20))).expect("join");
+    println!("joined");
+    let truth = BytesMessage {
+        format: 7,
+        data: b"true".to_vec(),
+    };
+    for told in [Told::Lie, Told::Truth(truth)] {
+        sender
+            .send(Message::new(Selector::unicast("node"), told))
+            .expect("send");
+    }
+}
 
 fn main() {
     let mut words = std::env::args().skip(1);
     let (bus, role) = (words.next().expect("a bus"), words.next().expect("a role"));
     let mut options = Options::new(bus, Label::from([&role]), "token");
     options.controller_affinity = false;
+    if role == "liar" {
+        return lie(options);
+    }
     let (sender, receiver) =
         ipmb::join::<BytesMessage, BytesMessage>(options, Some(Duration::from_secs(20)))
             .expect("join");

@@ -180,6 +180,16 @@ test('attachments come with data of every kind and size', async () => {
   sender.close(), receiver.close();
 });
 
+test('a payload that does not decode is an error, and the next message comes', async () => {
+  const bus = busName('liar');
+  const { sender, receiver } = join(bus, 'node');
+  const peer = await startRust(bus, 'liar');
+  await assert.rejects(receiver.recv(SOON), code('IPMB_DECODE'));
+  assert.deepStrictEqual((await receiver.recv(SOON)).bytesMessage, bytes('true', 7));
+  assert.strictEqual(await end(peer), 0);
+  sender.close(), receiver.close();
+});
+
 test('without descriptors send throws, and all works again when there are some', async () => {
   const shell = `ulimit -n 96; exec "$0" ${JSON.stringify(path.join(__dirname, 'roles', 'shortage.js'))} "$1"`;
   const child = spawn('sh', ['-c', shell, process.execPath, busName('shortage')], { stdio: 'inherit' });
