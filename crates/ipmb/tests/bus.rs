@@ -163,7 +163,7 @@ fn tempfile() -> std::fs::File {
     let mut options = std::fs::File::options();
     let file = options.read(true).write(true).create_new(true).open(&path);
     std::fs::remove_file(path).expect("remove");
-    file.expect("open")
+    file.expect("make")
 }
 
 #[test]

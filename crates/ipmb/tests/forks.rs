@@ -1,5 +1,7 @@
 //! Forks without `exec`: what the child holds of the library, and what it may do with it.
 
+// Mappings that a child does not get, and sockets that keep packets apart.
+#![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::expect_used)]
 
 mod common;

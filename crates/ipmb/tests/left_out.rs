@@ -9,6 +9,10 @@ use common::needs_linux;
 #[test]
 fn files_are_left_out_without_a_word() {
     for (file, why) in [
+        (
+            "forks.rs",
+            "its child is told apart by Linux's own mappings",
+        ),
         ("regions.rs", "it forges sealed memories and locks on them"),
         ("strangers.rs", "it changes users and squats abstract names"),
         (

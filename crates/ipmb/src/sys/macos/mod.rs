@@ -41,6 +41,8 @@ pub(crate) use memory::{Mapping, Memory, Protection, Seal, prepare};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
 #[cfg(fault)]
 pub(crate) use process::end_at_once;
+#[cfg(fault)]
+pub(crate) use process::end_at_once;
 pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };

@@ -266,6 +266,10 @@ impl WaitSet {
     }
 
     pub(crate) fn remove(&self, source: impl AsSource) {
+        // A forked child has no kqueue, and the lock may be another thread's of its parent.
+        if self.queue.forked() {
+            return;
+        }
         let fd = source.source().fd;
         self.disarm(fd);
         self.watched().remove(&fd.as_raw_fd());
