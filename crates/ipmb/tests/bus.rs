@@ -162,6 +162,7 @@ fn tempfile() -> std::fs::File {
     let path = std::env::temp_dir().join(name("file"));
     let mut options = std::fs::File::options();
     let file = options.read(true).write(true).create_new(true).open(&path);
+    std::fs::remove_file(path).expect("remove");
     file.expect("make")
 }
 
