@@ -1,5 +1,6 @@
 //! Forks without `exec`: what the child holds of the library, and what it may do with it.
 
+#![cfg(unix)]
 #![allow(clippy::expect_used)]
 
 mod common;

@@ -1,5 +1,6 @@
 //! What the library does to the process that it lives in: descriptors, signals, limits, threads; and what it leaves behind.
 
+#![cfg(unix)]
 #![allow(clippy::expect_used)]
 
 mod common;

@@ -9,7 +9,7 @@
 
 use crate::{
     Label,
-    sync::{AtomicU32, AtomicU64, Ordering, copy_from_shared, copy_to_shared},
+    sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, copy_from_shared, copy_to_shared},
     sys::{Mapping, Memory, OWNER_DIED, OwnedMapping, Protection, Seal},
 };
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ enum Entry {
 pub(crate) struct Directory {
     mapping: Mapping,
     memory: Memory,
+    /// The controller has hung up. The word may not say so: it does only where the system marks it.
+    over: AtomicBool,
 }
 
 /// What one look at a directory tells.
@@ -83,7 +85,11 @@ impl Directory {
     /// Takes a directory that came from the controller.
     pub(crate) fn open(memory: Memory) -> io::Result<Arc<Self>> {
         let mapping = memory.map_all(Protection::Read)?;
-        let directory = Self { mapping, memory };
+        let directory = Self {
+            mapping,
+            memory,
+            over: AtomicBool::new(false),
+        };
         if directory.wide(AT_MAGIC).load(Ordering::Relaxed) != MAGIC
             || directory.word(AT_VERSION).load(Ordering::Relaxed) != LAYOUT_VERSION
         {
@@ -110,10 +116,17 @@ impl Directory {
         // controller lives, it lived when the length was read.
         let length = self.wide(AT_LENGTH).load(Ordering::Acquire);
         let owner = self.word(OwnedMapping::WORD).load(Ordering::Acquire);
+        // Relaxed: it says what the hang-up said, and orders nothing.
+        let over = self.over.load(Ordering::Relaxed);
         Look {
             length,
-            valid: owner != 0 && owner & OWNER_DIED == 0,
+            valid: owner != 0 && owner & OWNER_DIED == 0 && !over,
         }
+    }
+
+    /// From now on readers in this process take it for the past: its controller has hung up.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
     }
 
     /// Grows with each controller.
@@ -417,5 +430,16 @@ mod tests {
         assert_eq!(reader.directory().next_id(), 3);
         writer.give_up();
         assert!(!reader.directory().look().valid);
+    }
+
+    #[test]
+    fn a_directory_stands_for_the_bus_after_its_controller_hung_up() {
+        let writer = Writer::new(7, 1, 0).unwrap();
+        let memory = crate::sys::duplicate(writer.memory().as_handle()).unwrap();
+        let memory = Memory::from_peer(memory, 1, 1 << 30).unwrap();
+        let directory = Directory::open(memory).unwrap();
+        assert!(directory.look().valid);
+        directory.end();
+        assert!(!directory.look().valid);
     }
 }

@@ -39,9 +39,10 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn new(options: Options) -> Result<Self, JoinError> {
         let owner = options.owner.unwrap_or_else(sys::uid);
+        let shared = options.access != Access::owner();
         let rendezvous = match &options.path {
-            Some(path) => Rendezvous::at(path, owner, options.access != Access::owner()),
-            None => Rendezvous::named(&options.identifier, owner),
+            Some(path) => Rendezvous::at(path, owner, shared),
+            None => Rendezvous::named(&options.identifier, owner, shared),
         };
         Ok(Self {
             rendezvous: rendezvous.map_err(|e| JoinError::io("naming the bus", e))?,
@@ -270,7 +271,7 @@ impl Member {
             let packet = match channel.recv_with(&mut buffer, &mut handles, LINK_HANDLES) {
                 Ok(packet) if packet.len == 0 => {
                     log::debug!("the controller has hung up");
-                    return Next::Seek;
+                    return self.hung_up();
                 }
                 Ok(packet) if packet.truncated || packet.surplus => {
                     return distrust("it sent more than fits into a packet");
@@ -294,7 +295,7 @@ impl Member {
                 }
                 Err(e) => {
                     log::debug!("the controller has hung up: {e}");
-                    return Next::Seek;
+                    return self.hung_up();
                 }
             };
             match self.packet(&buffer[..packet.len], std::mem::take(&mut handles)) {
@@ -538,6 +539,14 @@ impl Member {
             self.owes_introductions = false;
         }
         Ok(())
+    }
+
+    /// The controller has hung up: what it wrote is the past, also where its death does not mark it.
+    fn hung_up(&self) -> Next {
+        if let Some(directory) = &self.membership.status().directory {
+            directory.end();
+        }
+        Next::Seek
     }
 
     /// The connection is lost.
