@@ -3,7 +3,15 @@
 
 #include <ipmb_ffi.h>
 #include <stdio.h>
+#ifdef _WIN32
+#include <windows.h>
+
+static void wait_a_second(void) { Sleep(1000); }
+#else
 #include <threads.h>
+
+static void wait_a_second(void) { thrd_sleep(&(struct timespec){.tv_sec = 1}, NULL); }
+#endif
 
 int main(int argc, char **argv) {
   Label label = ipmb_label();
@@ -25,7 +33,7 @@ int main(int argc, char **argv) {
   do {
     Message message = ipmb_message(selector, 0, (const uint8_t *)text, sizeof text - 1);
     code = ipmb_send(&sender, message);
-    thrd_sleep(&(struct timespec){.tv_sec = 1}, NULL);
+    wait_a_second();
   } while (code == ERROR_CODE_SUCCESS);
   fprintf(stderr, "send: %s\n", ipmb_last_error());
 

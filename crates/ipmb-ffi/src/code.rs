@@ -1,5 +1,6 @@
 //! The error codes: one table, from which the constants, their texts and their part of the header are made.
 
+use crate::system;
 use ipmb::{Error, JoinError, RecvError, SendError};
 use std::{
     ffi::{CStr, c_char},
@@ -194,9 +195,9 @@ impl From<RecvError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        let code = match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => ERROR_CODE_EXHAUSTED,
-            _ => ERROR_CODE_SYSTEM,
+        let code = match system::is_exhausted(&error) {
+            true => ERROR_CODE_EXHAUSTED,
+            false => ERROR_CODE_SYSTEM,
         };
         Self::of(code, &error)
     }
@@ -211,7 +212,7 @@ mod tests {
     use std::sync::Arc;
 
     fn io_error() -> Arc<io::Error> {
-        Arc::new(io::Error::from_raw_os_error(libc::EMFILE))
+        Arc::new(io::Error::from_raw_os_error(system::EXHAUSTED[0]))
     }
 
     #[test]

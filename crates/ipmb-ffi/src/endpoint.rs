@@ -8,12 +8,12 @@ use crate::{
     message::{Message, Parcel},
     selector::timeout,
     settings::{Chosen, Settings},
+    system,
 };
 use ipmb::{BytesMessage, EndpointReceiver, EndpointSender, TrySendError};
 use libc::size_t;
 use std::{
     ffi::{c_char, c_int, c_void},
-    os::fd::{AsFd, AsRawFd},
     ptr,
 };
 
@@ -315,7 +315,7 @@ pub unsafe extern "C" fn ipmb_receiver_fd(receiver: *const Receiver, fd: *mut c_
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
             let receiver = handle::get::<EndpointReceiver<BytesMessage>>(receiver)?;
-            handle::put(fd, "fd", receiver.as_fd().as_raw_fd())
+            handle::put(fd, "fd", system::waitable(receiver)?)
         }
     })
 }

@@ -32,6 +32,7 @@ mod region;
 mod registry;
 mod selector;
 mod settings;
+mod system;
 mod version;
 
 #[cfg(test)]

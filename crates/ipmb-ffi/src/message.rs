@@ -6,9 +6,10 @@ use crate::{
         ERROR_CODE_EXHAUSTED, ERROR_CODE_OUT_OF_RANGE, ERROR_CODE_TOO_LARGE, ErrorCode, Failure,
     },
     handle::{self, Kind, Tagged},
-    object::{self, Object},
+    object::Object,
     region::MemoryRegion,
     selector::Selector,
+    system,
 };
 use ipmb::BytesMessage;
 use libc::size_t;
@@ -233,7 +234,7 @@ pub unsafe extern "C" fn ipmb_message_object_append_try(
         // SAFETY: as the crate's text demands of all handles.
         unsafe {
             let parcel = handle::get_mut::<Parcel>(message)?;
-            parcel.message.objects.push(object::take(obj)?);
+            parcel.message.objects.push(system::take(obj)?);
         }
         Ok(())
     })
@@ -292,7 +293,7 @@ pub unsafe extern "C" fn ipmb_message_object_retrieve_try(
             handle::put(
                 obj,
                 "obj",
-                object::number(objects.remove(index).into_raw())?,
+                system::number(objects.remove(index).into_raw())?,
             )
         }
     })
@@ -328,7 +329,7 @@ pub unsafe extern "C" fn ipmb_message_object_get_try(
             let objects = &handle::get::<Parcel>(message)?.message.objects;
             let object = objects.get(index);
             let object = object.ok_or_else(|| out_of_range("object", index, objects.len()))?;
-            handle::put(obj, "obj", object::number(object.as_raw())?)
+            handle::put(obj, "obj", system::number(object.as_raw())?)
         }
     })
 }

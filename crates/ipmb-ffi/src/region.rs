@@ -4,7 +4,8 @@ use crate::{
     border,
     code::{ERROR_CODE_OUT_OF_RANGE, ErrorCode, Failure},
     handle::{self, Kind},
-    object::{self, Object},
+    object::Object,
+    system,
 };
 use libc::size_t;
 use std::{ffi::c_void, ptr};
@@ -271,7 +272,7 @@ pub unsafe extern "C" fn ipmb_memory_region_object(
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
             let object = handle::get::<ipmb::MemoryRegion>(region)?.object();
-            handle::put(obj, "obj", object::number(object.as_raw())?)
+            handle::put(obj, "obj", system::number(object.as_raw())?)
         }
     })
 }
@@ -291,7 +292,7 @@ pub unsafe extern "C" fn ipmb_memory_region_from_object(
         handle::needs(region, "region")?;
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
-            let made = ipmb::MemoryRegion::from_object(object::take(obj)?)?;
+            let made = ipmb::MemoryRegion::from_object(system::take(obj)?)?;
             handle::put(region, "region", handle::give(made))
         }
     })

@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, may_unshare_net, name, needs_linux, role, say, skip};
+use common::{
+    Owned, Peer, SOON, is_ready, join, listen, may_unshare_net, name, needs_linux, role, say,
+    scratch_file, skip, skipped_on_windows,
+};
 use ipmb::{
     BytesMessage, Label, MemoryRegion, Message, MessageBox, Object, RecvError, Selector, SendError,
     label,
@@ -127,7 +130,7 @@ fn objects_and_regions_do_not_arrive() {
     let mut peer = Peer::start("peer", "echo", &bus);
     peer.expect("joined");
     for round in 0..200u8 {
-        let mut file = tempfile();
+        let mut file = scratch_file();
         file.write_all(&[round; 10]).unwrap();
         let mut region = MemoryRegion::new(10_000);
         region.map(..).unwrap()[9_999] = round;
@@ -137,7 +140,7 @@ fn objects_and_regions_do_not_arrive() {
         sender.send(message).unwrap();
         let mut back = receiver.recv(SOON).unwrap();
         assert_eq!((back.objects.len(), back.memory_regions.len()), (1, 1));
-        let handle: std::os::fd::OwnedFd = back.objects.remove(0).into();
+        let handle: Owned = back.objects.remove(0).into();
         let mut file = std::fs::File::from(handle);
         file.rewind().unwrap();
         let mut bytes = Vec::new();
@@ -156,14 +159,6 @@ fn objects_and_regions_do_not_arrive() {
         .send(text(Selector::unicast("echo"), "stop"))
         .unwrap();
     peer.wait();
-}
-
-fn tempfile() -> std::fs::File {
-    let path = std::env::temp_dir().join(name("file"));
-    let mut options = std::fs::File::options();
-    let file = options.read(true).write(true).create_new(true).open(&path);
-    std::fs::remove_file(path).expect("remove");
-    file.expect("make")
 }
 
 #[test]
@@ -257,6 +252,7 @@ fn links_stop_when_the_controller_is_killed() {
     late.expect("joined");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_frozen_controller_stops_links_in_use() {
     let bus = name("frozen");
@@ -266,7 +262,7 @@ fn a_frozen_controller_stops_links_in_use() {
     let mut flood = Peer::start("peer", "flood", &bus);
     flood.expect("joined");
     assert_eq!(receiver.recv(SOON).unwrap().payload, 0);
-    controller.signal(libc::SIGSTOP);
+    controller.stop();
     for n in 1..100_000 {
         assert_eq!(receiver.recv(SOON).unwrap().payload, n);
     }
@@ -277,7 +273,7 @@ fn a_frozen_controller_stops_links_in_use() {
     assert!(
         matches!(late, Err(ipmb::JoinError::ControllerStopped { pid }) if pid == controller.child.id())
     );
-    controller.signal(libc::SIGCONT);
+    controller.go_on();
     join::<(), ()>(&bus, label!("late"));
 }
 
@@ -413,14 +409,7 @@ fn a_poll_for_messages_sleeps_through_one() {
                     break;
                 }
                 Err(RecvError::Empty) => {
-                    use std::os::fd::{AsFd, AsRawFd};
-                    let mut fd = libc::pollfd {
-                        fd: receiver.as_fd().as_raw_fd(),
-                        events: libc::POLLIN,
-                        revents: 0,
-                    };
-                    // SAFETY: one complete structure.
-                    assert_eq!(unsafe { libc::poll(&raw mut fd, 1, 10_000) }, 1, "at {n}");
+                    assert!(is_ready(&receiver, Duration::from_secs(10)), "at {n}");
                 }
                 Err(error) => panic!("{error}"),
             }
@@ -469,6 +458,7 @@ fn bad_identifiers_get_in() {
     assert_eq!(sender.stats().dropped, 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_bus_at_a_path_does_not_survive_its_members() {
     let dir = std::env::temp_dir().join(name("path"));
@@ -549,7 +539,7 @@ fn a_multicast_that_was_handed_back_goes_to_somebody_twice() {
     let (_a, quick) = join::<(), String>(&bus, label!("to", "quick"));
     let mut frozen = Peer::start("peer", "idle", &bus);
     frozen.expect("joined");
-    frozen.signal(libc::SIGSTOP);
+    frozen.stop();
     let to = || ipmb::LabelOp::from("quick").or("idle");
     let mut sent = 0;
     let error = loop {
@@ -654,4 +644,9 @@ fn a_path_does_not_join_two_network_namespaces() {
     // This endpoint takes over from the other one, and makes files; when it has left there are none.
     drop((sender, receiver));
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+skipped_on_windows! {
+    a_bus_at_a_path_does_not_survive_its_members: "a bus has no path there";
+    a_frozen_controller_stops_links_in_use: "whether a process is suspended is not known there, so that no error names it";
 }

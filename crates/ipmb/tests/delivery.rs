@@ -4,13 +4,12 @@
 
 mod common;
 
-use common::{Peer, SOON, alone, descriptors, join, listen, name, role, say};
+use common::{Peer, SOON, alone, descriptors, join, listen, name, role, say, stream};
 use ipmb::{
     BytesMessage, LabelOp, MemoryRegion, Message, Object, RecvError, Selector, SendError, label,
 };
 use std::{
     io::Read,
-    os::{fd::OwnedFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
 
@@ -187,11 +186,11 @@ fn a_parked_object_or_region_is_lost_on_the_way() {
     let bus = name("attached");
     let (keeper, _k) = join::<(), ()>(&bus, label!("controller"));
     let (sender, receiver) = join::<u64, ()>(&bus, label!("leaver"));
-    let (mut ours, theirs) = UnixStream::pair().expect("pair");
+    let (mut ours, theirs) = stream();
     let mut region = MemoryRegion::new(10);
     region.map(..).expect("map")[3] = 42;
     let mut message = Message::new(parked("late"), 5u64);
-    message.objects.push(Object::from(theirs));
+    message.objects.push(theirs);
     message.memory_regions.push(region);
     sender.send(message).expect("parked");
     drop((sender, receiver));
@@ -202,7 +201,6 @@ fn a_parked_object_or_region_is_lost_on_the_way() {
     // Nobody on the way has kept a handle.
     drop(message);
     let mut end = Vec::new();
-    ours.set_read_timeout(SOON).expect("timeout");
     assert_eq!(ours.read_to_end(&mut end).expect("hang-up"), 0);
     assert_eq!(keeper.stats().lost, 0);
 }
@@ -219,8 +217,8 @@ fn handles_of_a_dead_receiver_are_kept_or_go_to_another() {
     for n in 0..30 {
         let mut message = Message::new(Selector::unicast("to"), n);
         if n % 3 == 0 {
-            let (ours, theirs) = UnixStream::pair().expect("pair");
-            message.objects.push(Object::from(theirs));
+            let (ours, theirs) = stream();
+            message.objects.push(theirs);
             ends.push(ours);
         }
         sender.send(message).expect("send");
@@ -234,7 +232,6 @@ fn handles_of_a_dead_receiver_are_kept_or_go_to_another() {
     let stats = sender.stats();
     assert_eq!((stats.rerouted, stats.lost), (20, 10));
     for mut end in ends {
-        end.set_read_timeout(SOON).expect("timeout");
         assert_eq!(end.read(&mut [0]).expect("a handle was kept"), 0);
     }
 }
@@ -405,8 +402,8 @@ fn one_link_carries_more_handles_than_the_users_budget_allows() {
 }
 
 fn object() -> Object {
-    let (end, _) = UnixStream::pair().expect("a pair");
-    Object::from(OwnedFd::from(end))
+    let file = std::fs::File::open(common::ANY_FILE).expect("open");
+    Object::from(file)
 }
 
 #[test]
@@ -518,7 +515,7 @@ fn what_a_killed_receiver_had_not_taken_comes_after_later_messages() {
                 .expect("send");
         };
         (0..200).for_each(send);
-        first.signal(libc::SIGKILL);
+        first.child.kill().expect("kill");
         (200..4_000).for_each(send);
         // The first ones after the kill may still have gone to the first, and are not lost either.
         for expected in 0..4_000 {

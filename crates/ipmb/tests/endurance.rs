@@ -1,5 +1,6 @@
 //! Long runs: what is used comes back, and standing still for a while changes nothing. The longest are run with `--ignored`.
 
+#![cfg(unix)]
 #![allow(clippy::expect_used)]
 
 mod common;
@@ -288,11 +289,11 @@ fn a_pause_of_everybody_costs_a_message_or_a_membership() {
     from.tell(&total.to_string());
     for order in orders {
         for peer in [&host, &to, &from] {
-            peer.signal(libc::SIGSTOP);
+            peer.stop();
         }
         std::thread::sleep(Duration::from_millis(150));
         for peer in order {
-            [&host, &to, &from][peer].signal(libc::SIGCONT);
+            [&host, &to, &from][peer].go_on();
             std::thread::sleep(Duration::from_millis(2));
         }
     }

@@ -63,7 +63,7 @@ fn leave_in_vain(sender: &EndpointSender<u64>) {
 fn a_second_leave_loses_what_the_first_had_not_handed_over() {
     let (bus, host, sender, _receiver) = stuck("again");
     leave_in_vain(&sender);
-    host.signal(libc::SIGCONT);
+    host.go_on();
     sender.leave(SOON).expect("leave");
     assert_all_handed_over(&bus, &sender);
 }
@@ -74,7 +74,7 @@ fn another_answer_is_taken_for_that_to_a_leave() {
     let (bus, host, sender, receiver) = stuck("answer");
     drop(receiver);
     leave_in_vain(&sender);
-    host.signal(libc::SIGCONT);
+    host.go_on();
     sender.leave(SOON).expect("leave");
     assert_all_handed_over(&bus, &sender);
 }
@@ -82,7 +82,7 @@ fn another_answer_is_taken_for_that_to_a_leave() {
 #[test]
 fn what_is_handed_to_a_controller_that_is_killed_is_lost() {
     let (bus, mut host, sender, _receiver) = stuck("killed");
-    host.signal(libc::SIGCONT);
+    host.go_on();
     let mut next = Peer::start("peer", "host", &bus);
     next.expect("joined");
     host.stop();

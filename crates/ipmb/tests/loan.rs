@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, name, role, say};
+use common::{Peer, SOON, cpu, join, listen, name, role, say};
 use ipmb::{BytesMessage, BytesView, EndpointSender, Loan, Message, Selector, SendError, label};
 use std::time::Duration;
 
@@ -230,10 +230,4 @@ fn a_block_let_go_of_long_ago_keeps_a_sender_awake() {
         }
     }
     assert!(cpu() - before < Duration::from_millis(750), "it was busy");
-}
-
-/// CPU time of this thread.
-fn cpu() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -1,5 +1,6 @@
 //! What is logged: whom a `send` waits for that waits for long, and a shortage once.
 
+#![cfg(unix)]
 #![allow(clippy::expect_used)]
 
 mod common;

@@ -1,5 +1,6 @@
 //! What the library does to the process that it lives in: descriptors, signals, limits, threads; and what it leaves behind.
 
+#![cfg(unix)]
 #![allow(clippy::disallowed_types)] // Atomics between its own threads.
 #![allow(clippy::expect_used)]
 

@@ -6,6 +6,11 @@ mod common;
 
 use common::{Peer, alone_under, may_unshare_net, role};
 
+#[cfg(unix)]
+use std::os::fd::RawFd as RawHandle;
+#[cfg(windows)]
+use std::os::windows::io::RawHandle;
+
 #[rustfmt::skip]
 mod earth {
     #![allow(unused_variables)]
@@ -60,7 +65,7 @@ mod several {
         (sender, receiver)
     }
 
-    pub fn attach(message: &mut ipmb::Message<MultipleMessage>, raw: std::os::fd::RawFd) {
+    pub fn attach(message: &mut ipmb::Message<MultipleMessage>, raw: super::RawHandle) {
         // SAFETY: the caller gives the descriptor away.
         let obj = unsafe { ipmb::Object::from_raw(raw) };
         message.objects.push(obj);
@@ -123,7 +128,6 @@ fn the_first_program_prints_something_else() {
 #[test]
 fn the_second_program_sends_something_else() {
     use ipmb::{Message, Selector, label};
-    use std::os::fd::IntoRawFd;
 
     let options = ipmb::Options::new(common::name("programs"), label!("both"), "");
     let (sender, mut receiver) = several::join(options);
@@ -134,8 +138,8 @@ fn the_second_program_sends_something_else() {
     ];
     for payload in payloads {
         let mut message = Message::new(Selector::unicast("both"), payload);
-        let file = std::fs::File::open("/dev/null").unwrap();
-        several::attach(&mut message, file.into_raw_fd());
+        let file = std::fs::File::open(common::ANY_FILE).unwrap();
+        several::attach(&mut message, ipmb::Object::from(file).into_raw());
         sender.send(message).unwrap();
     }
     let mut receive = || {

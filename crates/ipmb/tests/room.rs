@@ -2,10 +2,9 @@
 
 mod common;
 
-use common::{SOON, join, name};
+use common::{SOON, is_ready, join, name};
 use ipmb::{EndpointSender, Message, Selector, SendError, label};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use std::os::fd::AsFd;
+use std::time::Duration;
 
 fn fill(sender: &EndpointSender<u64>, to: &str) -> (u64, u64) {
     for n in 0.. {
@@ -20,14 +19,9 @@ fn fill(sender: &EndpointSender<u64>, to: &str) -> (u64, u64) {
     unreachable!()
 }
 
-/// Whether the descriptor becomes readable within the time.
-fn readable(object: &ipmb::Object, seconds: i64) -> bool {
-    let timeout = Timespec {
-        tv_sec: seconds,
-        tv_nsec: 0,
-    };
-    let mut fds = [PollFd::from_borrowed_fd(object.as_fd(), PollFlags::IN)];
-    poll(&mut fds, Some(&timeout)) == Ok(1)
+/// Whether the handle becomes ready within the time.
+fn readable(object: &ipmb::Object, seconds: u64) -> bool {
+    is_ready(object, Duration::from_secs(seconds))
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Shortages in the control plane: descriptors, address space and room in channels, in the process that joins, in the
 //! controller's, and in a member's while the controller changes.
 
+#![cfg(unix)]
 #![allow(clippy::expect_used)]
 
 mod common;

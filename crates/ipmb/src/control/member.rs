@@ -39,9 +39,10 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn new(options: Options) -> Result<Self, JoinError> {
         let owner = options.owner.unwrap_or_else(sys::uid);
+        let shared = options.access != Access::owner();
         let rendezvous = match &options.path {
-            Some(path) => Rendezvous::at(path, owner, options.access != Access::owner()),
-            None => Rendezvous::named(&options.identifier, owner),
+            Some(path) => Rendezvous::at(path, owner, shared),
+            None => Rendezvous::named(&options.identifier, owner, shared),
         };
         Ok(Self {
             rendezvous: rendezvous.map_err(|e| JoinError::io("naming the bus", e))?,

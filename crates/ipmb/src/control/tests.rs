@@ -314,7 +314,14 @@ fn a_controller_that_hangs_up_is_pestered() {
 fn a_user_who_is_not_named_is_let_in() {
     let (channel, _other) = Channel::pair(0).unwrap();
     let peer = |uid, gid| Peer { pid: 1, uid, gid };
-    let bus = |access| Bus::new(options().owner(1000).access(access)).unwrap();
+    let bus = |access| Bus::new(options().owner(1000).access(access));
+    if let Err(JoinError::Io(_, error)) = bus(Access::owner())
+        && error.kind() == std::io::ErrorKind::Unsupported
+    {
+        println!("SKIPPED a_user_who_is_not_named_is_let_in: {error}");
+        return;
+    }
+    let bus = |access| bus(access).unwrap();
     let owners = bus(Access::owner());
     assert!(owners.admits(&peer(1000, 1), &channel) && owners.admits(&peer(0, 1), &channel));
     assert!(!owners.admits(&peer(1001, 1000), &channel));

@@ -230,7 +230,8 @@ impl MemoryRegion {
     /// # Errors
     ///
     /// [`Error::Busy`] while any holder, in any process, has it mapped (what this handle mapped is unmapped first);
-    /// nothing has changed then. On macOS, while any other handle of it exists: it is moved there.
+    /// nothing has changed then. On macOS and Windows, while any other handle of it
+    /// exists.
     ///
     /// ```
     /// let mut region = ipmb::MemoryRegion::new(5);
@@ -259,7 +260,8 @@ impl MemoryRegion {
         self.frozen.get().is_some() || self.held.is_frozen().unwrap_or(false)
     }
 
-    /// The bytes of a frozen region, which nobody can ever change.
+    /// The bytes of a frozen region, which nobody can ever change. On Windows, in a process that did not freeze it, a copy
+    /// that the first call makes.
     ///
     /// # Errors
     ///
@@ -355,6 +357,7 @@ mod tests {
         let region = MemoryRegion::new(10);
         let under_way = region.clone().unwrap().into_handle().unwrap();
         let (left, right) = Channel::pair(0).unwrap();
+        let right = Channel::from_peer(right.into_handle().unwrap()).unwrap();
         left.send(b"x", &[under_way.as_handle()]).unwrap();
         drop(under_way);
         assert_eq!(region.ref_count(), 2);

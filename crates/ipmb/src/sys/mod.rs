@@ -1,6 +1,6 @@
 //! The only code that knows an operating system. It knows nothing of messages.
 //!
-//! One *backend* is compiled in: `linux`, `macos`, or `shell`, which keeps every other system compiling and refuses at run time. This
+//! One *backend* is compiled in: `linux`, `macos`, `windows`, or `shell`, which keeps every other system compiling and refuses at run time. This
 //! file is the contract: what a backend provides, by name, and what the rest of the crate relies on. Nothing outside this
 //! folder has a `cfg` of a system; what differs in the public types (`AsFd`, `AsHandle`) is given to them by the macros
 //! [`owned_handle_traits`] and [`waitable_traits`].
@@ -115,9 +115,24 @@ mod macos;
 #[cfg(target_os = "macos")]
 use macos as backend;
 
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+use windows as backend;
+
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    windows
+)))]
 mod shell;
-#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+#[cfg(not(any(
+    target_os = "linux",
+    target_os = "android",
+    target_os = "macos",
+    windows
+)))]
 use shell as backend;
 
 pub(crate) use handles::{

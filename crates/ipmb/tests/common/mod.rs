@@ -1,7 +1,12 @@
 //! Starts further processes of a test: the test's own program again, told by the environment to play one role.
 
-#![allow(dead_code, clippy::expect_used)]
+#![allow(dead_code, unused_imports, clippy::expect_used)]
 #![allow(clippy::disallowed_types)] // Atomics between its own threads.
+
+mod platform;
+
+pub(crate) use platform::skipped_on_windows;
+pub use platform::*;
 
 use ipmb::{EndpointReceiver, EndpointSender, Label, MessageBox, Options};
 use std::{
@@ -108,23 +113,6 @@ impl Peer {
         let _ = writeln!(self.input.as_mut().expect("still told"), "{line}");
     }
 
-    pub fn signal(&self, signal: i32) {
-        // SAFETY: the child was not waited for, so the id is its.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
-    }
-
-    /// Stops the process and returns when all its threads have stopped.
-    pub fn stop(&self) {
-        self.signal(libc::SIGSTOP);
-        // SAFETY: the structure is plain data that the kernel fills; the child is ours and stays waitable.
-        let stopped = unsafe {
-            let mut info: libc::siginfo_t = std::mem::zeroed();
-            let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
-            libc::waitid(libc::P_PID, self.child.id(), &raw mut info, flags)
-        };
-        assert_eq!(stopped, 0);
-    }
-
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");
         self.child.wait().expect("wait");
@@ -172,11 +160,6 @@ pub const DESCRIPTORS: &str = if cfg!(target_os = "macos") {
 } else {
     "/proc/self/fd"
 };
-
-/// How many descriptors this process has open.
-pub fn descriptors() -> usize {
-    std::fs::read_dir(DESCRIPTORS).expect("list").count()
-}
 
 /// Whether a test has to be left out because this is not Linux; says so by name.
 pub fn needs_linux(test: &str, why: &str) -> bool {

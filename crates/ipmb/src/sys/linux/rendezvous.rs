@@ -76,8 +76,8 @@ impl AsFd for MembersMark {
 }
 
 impl Rendezvous {
-    /// The place of the bus `identifier` of user `owner`.
-    pub(crate) fn named(identifier: &str, owner: u32) -> io::Result<Self> {
+    /// The place of the bus `identifier` of user `owner`. Whoever may connect, everybody finds it.
+    pub(crate) fn named(identifier: &str, owner: u32, _shared: bool) -> io::Result<Self> {
         Ok(Self::Abstract {
             controller: abstract_address("ipmb", identifier, owner)?,
             members: abstract_address("ipmb-members", identifier, owner)?,

@@ -77,7 +77,7 @@ impl AsFd for MembersMark {
 impl Rendezvous {
     /// The place of the bus `identifier` of user `owner`. The number is that of this way of naming and stays: programs of all
     /// versions must meet to tell each other which they speak.
-    pub(crate) fn named(identifier: &str, owner: u32) -> io::Result<Self> {
+    pub(crate) fn named(identifier: &str, owner: u32, _shared: bool) -> io::Result<Self> {
         let directory = PathBuf::from(format!("{PLACE}/ipmb-{owner}"));
         let mut name = "1.".to_owned();
         for byte in Sha256::digest(identifier) {
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_seat_is_free_before_its_connections_are_closed() {
         let name = format!("ipmb-seat-{}", std::process::id());
-        let place = Rendezvous::named(&name, super::super::uid()).unwrap();
+        let place = Rendezvous::named(&name, super::super::uid(), false).unwrap();
         let mark = place.mark().unwrap().unwrap();
         assert!(place.mark().unwrap().is_none());
         // Numbers below the lock's become free.

@@ -89,7 +89,7 @@ impl AsHandle for Channel {
 pub(crate) struct Rendezvous(Never);
 
 impl Rendezvous {
-    pub(crate) fn named(_identifier: &str, _owner: u32) -> io::Result<Self> {
+    pub(crate) fn named(_identifier: &str, _owner: u32, _shared: bool) -> io::Result<Self> {
         unsupported()
     }
 

@@ -1,0 +1,201 @@
+//! What tests ask of the system: the same by several names.
+
+use super::Peer;
+use std::{fs::File, time::Duration};
+
+/// Tests that a system cannot have: each says so and why, and is counted as skipped.
+#[allow(unused_macros)]
+macro_rules! skipped_on_windows {
+    ($($test:ident: $why:literal;)*) => {
+        $(
+            #[cfg(windows)]
+            #[test]
+            fn $test() {
+                println!("SKIPPED {}: {}", stringify!($test), $why);
+            }
+        )*
+    };
+}
+pub(crate) use skipped_on_windows;
+
+#[cfg(unix)]
+mod system {
+    use super::*;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    /// What one can wait for.
+    pub use std::os::fd::AsFd as Waitable;
+    pub use std::os::fd::OwnedFd as Owned;
+
+    /// A file that can always be opened.
+    pub const ANY_FILE: &str = "/dev/null";
+
+    /// An empty file that is gone when its last descriptor is closed.
+    pub fn scratch_file() -> std::fs::File {
+        let path = std::env::temp_dir().join(crate::common::name("file"));
+        let mut options = std::fs::File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        std::fs::remove_file(path).expect("a file");
+        file.expect("a file")
+    }
+
+    /// What is written to the object can be read here; the end, too.
+    pub fn stream() -> (impl std::io::Read, ipmb::Object) {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().expect("pair");
+        ours.set_read_timeout(super::super::SOON).expect("timeout");
+        (ours, theirs.into())
+    }
+
+    /// Whether it becomes ready within the time.
+    pub fn is_ready(what: &impl Waitable, timeout: Duration) -> bool {
+        let timeout = Timespec {
+            tv_sec: timeout.as_secs() as _,
+            tv_nsec: timeout.subsec_nanos().into(),
+        };
+        let mut fds = [PollFd::from_borrowed_fd(what.as_fd(), PollFlags::IN)];
+        poll(&mut fds, Some(&timeout)) == Ok(1)
+    }
+
+    /// Lets this process have up to 4,096 descriptors, and says how many it may have.
+    pub fn allow_handles() -> u64 {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        let most = limit.maximum.map_or(4096, |most| most.min(4096));
+        limit.current = Some(most);
+        setrlimit(Resource::Nofile, limit).expect("up to the hard limit");
+        most
+    }
+
+    /// CPU time of this thread.
+    pub fn cpu() -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// How many descriptors this process has open.
+    pub fn descriptors() -> usize {
+        std::fs::read_dir(crate::common::DESCRIPTORS)
+            .expect("list")
+            .count()
+    }
+
+    impl Peer {
+        pub fn signal(&self, signal: i32) {
+            // SAFETY: the child was not waited for, so the id is its.
+            assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        }
+
+        /// Stops the process and returns when all its threads have stopped.
+        pub fn stop(&self) {
+            self.signal(libc::SIGSTOP);
+            // SAFETY: the structure is plain data that the kernel fills; the child is ours and stays waitable.
+            let stopped = unsafe {
+                let mut info: libc::siginfo_t = std::mem::zeroed();
+                let flags = libc::WSTOPPED | libc::WEXITED | libc::WNOWAIT;
+                libc::waitid(libc::P_PID, self.child.id(), &raw mut info, flags)
+            };
+            assert_eq!(stopped, 0);
+        }
+
+        /// Lets a stopped process run again.
+        pub fn go_on(&self) {
+            self.signal(libc::SIGCONT);
+        }
+    }
+}
+
+#[cfg(windows)]
+mod system {
+    use super::*;
+    use std::os::windows::{
+        fs::OpenOptionsExt as _,
+        io::{AsRawHandle as _, RawHandle},
+    };
+    use windows_sys::Win32::{
+        Foundation::{FILETIME, WAIT_OBJECT_0},
+        Storage::FileSystem::FILE_FLAG_DELETE_ON_CLOSE,
+        System::Threading::{
+            GetCurrentProcess, GetCurrentThread, GetProcessHandleCount, GetThreadTimes,
+            WaitForSingleObject,
+        },
+    };
+
+    /// What one can wait for.
+    pub use std::os::windows::io::AsHandle as Waitable;
+    pub use std::os::windows::io::OwnedHandle as Owned;
+
+    /// A file that can always be opened.
+    pub const ANY_FILE: &str = "NUL";
+
+    #[link(name = "ntdll", kind = "raw-dylib")]
+    unsafe extern "system" {
+        fn NtSuspendProcess(process: RawHandle) -> i32;
+        fn NtResumeProcess(process: RawHandle) -> i32;
+    }
+
+    /// An empty file that is gone when its last handle is closed.
+    pub fn scratch_file() -> File {
+        let path = std::env::temp_dir().join(crate::common::name("scratch"));
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        options.custom_flags(FILE_FLAG_DELETE_ON_CLOSE);
+        options.open(path).expect("a file")
+    }
+
+    /// What is written to the object can be read here; the end, too.
+    pub fn stream() -> (impl std::io::Read, ipmb::Object) {
+        let (ours, theirs) = std::io::pipe().expect("pipe");
+        (ours, File::from(Owned::from(theirs)).into())
+    }
+
+    /// Whether it becomes ready within the time.
+    pub fn is_ready(what: &impl Waitable, timeout: Duration) -> bool {
+        let handle = what.as_handle().as_raw_handle();
+        // SAFETY: the handle is open.
+        unsafe { WaitForSingleObject(handle, timeout.as_millis() as u32) == WAIT_OBJECT_0 }
+    }
+
+    /// How many handles this process may have.
+    pub fn allow_handles() -> u64 {
+        1 << 24
+    }
+
+    /// CPU time of this thread.
+    pub fn cpu() -> Duration {
+        let mut times = [FILETIME::default(); 4];
+        let [start, end, kernel, user] = &mut times;
+        // SAFETY: a constant that stands for this thread, and places for the results.
+        let done = unsafe { GetThreadTimes(GetCurrentThread(), start, end, kernel, user) };
+        assert_ne!(done, 0);
+        let ticks =
+            |time: &FILETIME| u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime);
+        Duration::from_nanos(100 * (ticks(kernel) + ticks(user)))
+    }
+
+    /// How many handles this process has open.
+    pub fn descriptors() -> usize {
+        let mut count = 0;
+        // SAFETY: a constant that stands for this process, and a place for the result.
+        let done = unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut count) };
+        assert_ne!(done, 0);
+        count as usize
+    }
+
+    impl Peer {
+        /// Stops all threads of the process.
+        pub fn stop(&self) {
+            // SAFETY: the child's own handle.
+            let status = unsafe { NtSuspendProcess(self.child.as_raw_handle()) };
+            assert_eq!(status, 0);
+        }
+
+        /// Lets a stopped process run again.
+        pub fn go_on(&self) {
+            // SAFETY: the child's own handle.
+            let status = unsafe { NtResumeProcess(self.child.as_raw_handle()) };
+            assert_eq!(status, 0);
+        }
+    }
+}
+
+pub use system::*;
