@@ -154,6 +154,42 @@ fn who_waits_for_a_block_is_not_woken_when_one_is_let_go_of() {
     }
 }
 
+/// What waits is to stay in the caches; what the receiver came to and keeps makes room for more.
+#[test]
+fn large_payloads_wait_without_limit_or_for_views_that_are_kept() {
+    let bus = name("large");
+    let (_s, receiver) = join::<(), BytesView>(&bus, label!("here"));
+    let (sender, _r) = join::<BytesMessage, ()>(&bus, label!("sender"));
+    meet(&sender, "here");
+    receiver.recv(SOON).expect("first contact");
+    let mut message = Message::new(Selector::unicast("here"), BytesMessage::default());
+    message.payload.data = vec![1; (1 << 20) - 2];
+    let again = |message: &Message<BytesMessage>| {
+        Message::new(message.selector().clone(), message.payload.clone())
+    };
+    for _ in 0..8 {
+        sender.try_send(again(&message)).expect("room");
+    }
+    let refused = sender.try_send(again(&message)).expect_err("eight wait");
+    assert!(matches!(refused.kind(), SendError::Full(_)), "{refused:?}");
+    let mut views = Vec::new();
+    for _ in 8..32 {
+        std::thread::scope(|s| {
+            let waiting = s.spawn(|| sender.send(again(&message)));
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(!waiting.is_finished());
+            views.push(receiver.recv(SOON).expect("recv"));
+            waiting.join().expect("no panic").expect("sent");
+        });
+    }
+    // Now there are as many as may be, in all.
+    views.push(receiver.recv(SOON).expect("recv"));
+    let refused = sender.try_send(message).expect_err("all in use");
+    assert!(matches!(refused.kind(), SendError::Full(_)), "{refused:?}");
+    views.pop();
+    sender.try_send(refused.into_message()).expect("room");
+}
+
 #[test]
 fn a_loan_whose_receiver_is_gone_is_lost() {
     let bus = name("gone");

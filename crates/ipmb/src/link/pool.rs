@@ -15,7 +15,11 @@ const BLOCK_MIN: usize = 128 << 10;
 /// What a user writes in place, and the bulk of what is copied, begins at such a multiple of bytes: on a cache line, whatever
 /// stands before it.
 pub(crate) const ALIGNMENT: usize = 64;
-/// Bytes under way in blocks on one link; two payloads may be under way in any case, so that copying in and out overlap.
+/// Bytes in blocks of one link that the receiver has not come to yet. Few, so that the blocks that go round stay in the
+/// caches: a block that was in use lately is written and read several times as fast as one that comes from memory.
+const WAITING_MAX: usize = 8 << 20;
+/// Bytes in use in blocks of one link, with those of loans and those that the receiver keeps. In any case two payloads may be
+/// under way, so that copying in and out overlap.
 const UNDER_WAY_MAX: usize = 64 << 20;
 
 /// Largest block of a sender whose payloads have at most `payload_max` bytes.
@@ -110,25 +114,28 @@ impl Pool {
     ) -> io::Result<Option<Lease>> {
         // Acquire: the receiver's last look at a block comes before what is written to it next.
         let released = |number: usize| returns.released(number).load(Ordering::Acquire);
-        let (mut used, mut bytes) = (0, 0);
+        let (mut used, mut bytes, mut waiting) = (0, len, len);
         for (number, block) in self.blocks.iter_mut().enumerate() {
             let Some(b) = block else { continue };
-            if let State::UnderWay(_, end) = b.state
-                && head.wrapping_sub(end) as i64 >= 0
-                && released(number) == self.uses[number % BLOCKS]
-            {
-                b.state = State::Free;
-                if b.once {
-                    *block = None;
-                    continue;
+            match b.state {
+                State::Free => continue,
+                State::Leased(n) => bytes = bytes.saturating_add(n),
+                State::UnderWay(n, end) => {
+                    if (head.wrapping_sub(end) as i64) < 0 {
+                        waiting = waiting.saturating_add(n);
+                    } else if released(number) == self.uses[number % BLOCKS] {
+                        b.state = State::Free;
+                        if b.once {
+                            *block = None;
+                        }
+                        continue;
+                    }
+                    bytes = bytes.saturating_add(n);
                 }
             }
-            if let State::Leased(n) | State::UnderWay(n, _) = b.state {
-                used += 1;
-                bytes += n;
-            }
+            used += 1;
         }
-        if used >= BLOCKS || (used >= 2 && bytes.saturating_add(len) > UNDER_WAY_MAX) {
+        if used >= BLOCKS || (used >= 2 && (bytes > UNDER_WAY_MAX || waiting > WAITING_MAX)) {
             return Ok(None);
         }
         let at = ALIGNMENT - front.min(ALIGNMENT);
