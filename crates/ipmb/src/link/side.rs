@@ -71,38 +71,39 @@ pub(crate) fn take(
 ) -> Result<(), TakeError> {
     let mut given_up = 0;
     while handles.len() < count {
+        let before = handles.len();
         let mut bytes = [0; HEADER + 1];
-        let len = match side.peek(&mut bytes) {
-            Ok(len) => len,
-            Err(_) => return Err(TakeError::Broken("a record came before its handles")),
+        let packet = match side.recv_with(&mut bytes, handles, (count - before).min(MAX_HANDLES)) {
+            Ok(packet) => packet,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                return Err(TakeError::Broken("a record came before its handles"));
+            }
+            Err(e) if crate::sys::exhausted(&e).is_some() && !crate::fault::on(28) => {
+                return Err(TakeError::Exhausted(e));
+            }
+            Err(_) => return Err(TakeError::Broken("the side channel failed")),
         };
         let field = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
-        if len != HEADER || bytes[0] != HANDLES {
+        let theirs = field(8).map_or(0, u64::from_le_bytes);
+        if packet.len != HEADER || bytes[0] != HANDLES {
             return Err(TakeError::Broken("an unknown packet in the side channel"));
         }
-        let theirs = field(8).map_or(0, u64::from_le_bytes);
         if theirs < number {
             // Of a record that was given up.
+            handles.truncate(before);
             given_up += 1;
             if given_up > FLOOD {
                 return Err(TakeError::Broken(
                     "a flood of handles that belong to nothing",
                 ));
             }
-            let _ = side.skip();
             continue;
         }
         if theirs > number {
             return Err(TakeError::Broken("handles of a later record"));
         }
-        let before = handles.len();
-        match side.recv_with(&mut bytes, handles, (count - before).min(MAX_HANDLES)) {
-            Ok(packet) if !packet.surplus && handles.len() > before => {}
-            Ok(_) => return Err(TakeError::Broken("a wrong number of handles")),
-            Err(e) if crate::sys::exhausted(&e).is_some() && !crate::fault::on(28) => {
-                return Err(TakeError::Exhausted(e));
-            }
-            Err(_) => return Err(TakeError::Broken("the side channel failed")),
+        if packet.surplus || handles.len() == before {
+            return Err(TakeError::Broken("a wrong number of handles"));
         }
     }
     Ok(())
