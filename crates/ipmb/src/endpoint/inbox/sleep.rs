@@ -40,6 +40,7 @@ impl Inbox {
             state.waiting -= 1;
             return state;
         }
+        let budget = state.spin;
         if self.spin(&mut state, deadline) {
             return state;
         }
@@ -57,9 +58,9 @@ impl Inbox {
         if !fenced {
             self.look_at_sleepers(&mut state);
         }
-        // A sleep that was shorter than spinning would have been: spin longer next time.
+        // A sleep that was shorter than spinning would have been: spin longer next time, as if this time's had not been in vain.
         if slept && start.elapsed() < self.spin_max {
-            state.spin = (state.spin * 2).clamp(Duration::from_micros(4), self.spin_max);
+            state.spin = (budget * 2).clamp(Duration::from_micros(4), self.spin_max);
         }
         state
     }
