@@ -113,7 +113,8 @@ fn list(bus: &str, sends: bool) -> PathBuf {
 
 /// Counts the system calls between the marks, by name.
 fn add(calls: &mut BTreeMap<String, u64>, text: &str) -> Result<(), String> {
-    let [begin, end] = [BEGIN, END].map(|mark| format!("close({mark})"));
+    // Without what follows the number: where another thread's call comes in between, that is not the bracket.
+    let [begin, end] = [BEGIN, END].map(|mark| format!("close({mark}"));
     let start = text.find(&begin).ok_or("strace saw no beginning")?;
     let counted = &text[start..];
     let counted = &counted[..counted.find(&end).ok_or("strace saw no end")?];
@@ -181,7 +182,9 @@ mod tests {
     fn only_calls_between_the_marks_are_counted_and_each_once() {
         let text = "\
 7 read(0, \"\", 1) = 0
-7 close(-1001) = -1 EBADF (Bad file descriptor)
+7 close(-1001 <unfinished ...>
+8 <... read resumed>\"\", 1) = 0
+7 <... close resumed>) = -1 EBADF (Bad file descriptor)
 7 futex(0x1, FUTEX_WAIT) = 0
 8 epoll_wait(3,  <unfinished ...>
 7 write(1, \"(\", 1) = 1
