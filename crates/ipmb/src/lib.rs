@@ -41,7 +41,8 @@
 //! * A message that nobody matches is gone unless its selector has a ttl.
 //! * One endpoint at a time also hosts the controller, which introduces endpoints to each other; another takes over when
 //!   it goes. Set [`Options::controller_affinity`] to false in a process that is debugged or suspended often.
-//! * One thread per process serves its endpoints; no message passes through it once sender and receiver have met.
+//! * One thread per process serves its endpoints, and a second one closes what others handed over and nobody asked for. No
+//!   message passes through them once sender and receiver have met.
 //! * After `fork` without `exec`, the child's copies of endpoints and regions return an error `Forked`; join again there.
 //! * The crate logs what goes wrong through the crate `log`.
 //!

@@ -148,7 +148,7 @@ fn link(kind: Kind, start: u64) -> (From, Vec<Handle>) {
 }
 
 fn accept(handles: Vec<Handle>) -> Incoming {
-    Incoming::accept(1, handles, PAYLOAD_MAX, &Ringer::local().unwrap()).unwrap()
+    Incoming::accept(1, handles.into(), PAYLOAD_MAX, &Ringer::local().unwrap()).unwrap()
 }
 
 fn accepted(kind: Kind, start: u64) -> (From, Incoming) {

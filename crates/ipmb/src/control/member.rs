@@ -10,8 +10,8 @@ use super::{
 use crate::{
     Access, JoinError, Options, Version,
     sys::{
-        self, AsHandle, BorrowedHandle, Channel, Handle, Interest, MembersMark, Peer, Rendezvous,
-        Users,
+        self, AsHandle, BorrowedHandle, Channel, Handle, Interest, MembersMark, Peer, Received,
+        Rendezvous, Users,
     },
 };
 use std::{
@@ -100,7 +100,7 @@ pub(crate) enum Next {
 struct Deferred {
     from: u64,
     link: u64,
-    handles: Vec<Handle>,
+    handles: Received,
 }
 
 /// One endpoint's membership as the serving thread keeps it.
@@ -261,13 +261,12 @@ impl Member {
             return Next::Pause;
         }
         let mut buffer = vec![0; PACKET_MAX];
-        let mut handles = Vec::new();
+        let mut handles = Received::default();
         // A bounded number at a time, so that one busy bus does not keep others waiting; the rest is still readable.
         for _ in 0..64 {
             let Some(channel) = self.channel.clone() else {
                 return Next::Nothing;
             };
-            handles.clear();
             let packet = match channel.recv_with(&mut buffer, &mut handles, LINK_HANDLES) {
                 Ok(packet) if packet.len == 0 => {
                     log::debug!("the controller has hung up");
@@ -321,7 +320,7 @@ impl Member {
         }
     }
 
-    fn accept(&mut self, from: u64, link: u64, handles: Vec<Handle>) -> bool {
+    fn accept(&mut self, from: u64, link: u64, handles: Received) -> bool {
         let back = self.events.introduced(from, link, handles);
         self.deferred = back.map(|handles| Deferred {
             from,
@@ -342,7 +341,7 @@ impl Member {
         Next::End
     }
 
-    fn packet(&mut self, packet: &[u8], handles: Vec<Handle>) -> Result<Next, JoinError> {
+    fn packet(&mut self, packet: &[u8], handles: Received) -> Result<Next, JoinError> {
         match self.stage {
             Stage::Hello { nonce } => self.hello(packet, nonce),
             Stage::Welcome { member, controller } => match protocol::decode(packet) {
@@ -411,8 +410,7 @@ impl Member {
         Ok(Next::Nothing)
     }
 
-    fn welcome(&mut self, id: u64, handles: Vec<Handle>) -> Result<Next, JoinError> {
-        let mut handles = handles.into_iter();
+    fn welcome(&mut self, id: u64, mut handles: Received) -> Result<Next, JoinError> {
         let directory = match handles.next().map(open_directory) {
             Some(Ok(directory)) => directory,
             None => return Ok(Next::Shun),
@@ -447,14 +445,10 @@ impl Member {
         Ok(Next::Nothing)
     }
 
-    fn message(&mut self, packet: &[u8], handles: Vec<Handle>) -> Next {
+    fn message(&mut self, packet: &[u8], mut handles: Received) -> Next {
         match protocol::decode(packet) {
             Some(ToMember::Directory) => {
-                let Some(directory) = handles
-                    .into_iter()
-                    .next()
-                    .and_then(|h| open_directory(h).ok())
-                else {
+                let Some(directory) = handles.next().and_then(|h| open_directory(h).ok()) else {
                     return Next::Shun;
                 };
                 self.membership.change(|s| s.directory = Some(directory));

@@ -3,7 +3,7 @@
 use super::directory::Directory;
 use crate::{
     JoinError,
-    sys::{self, Channel, Handle, Peer},
+    sys::{self, Channel, Peer, Received},
 };
 use std::{
     io,
@@ -16,7 +16,7 @@ pub(crate) trait Events: Send + Sync {
     /// A new directory, or one that has settled, or a change that was asked for.
     fn directory_changed(&self);
     /// Another endpoint made a link to this one. Gives the handles back when there is no memory to accept it now.
-    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) -> Option<Vec<Handle>>;
+    fn introduced(&self, from: u64, link: u64, handles: Received) -> Option<Received>;
     /// Sends the introductions that are due; `again`: to a controller who knows nothing of those that were sent before.
     fn introduce(&self, channel: &Channel, again: bool) -> io::Result<()>;
     /// The receiver of an introduction is not a member.
@@ -44,8 +44,8 @@ pub(crate) struct Parked {
     /// Until when; its way from one to the other takes of that time.
     pub deadline: Instant,
     pub payload: Vec<u8>,
-    pub objects: Vec<Handle>,
-    pub regions: Vec<Handle>,
+    pub objects: Received,
+    pub regions: Received,
 }
 
 impl Parked {

@@ -7,7 +7,7 @@ use crate::{
         membership::{Events, Membership, Parked, Phase},
         reactor::Orders,
     },
-    sys::{self, Channel, Handle},
+    sys::{self, Channel, Received},
 };
 use std::{
     io,
@@ -74,7 +74,7 @@ impl Events for Core {
         outbox.pump(self);
     }
 
-    fn introduced(&self, from: u64, link: u64, handles: Vec<Handle>) -> Option<Vec<Handle>> {
+    fn introduced(&self, from: u64, link: u64, handles: Received) -> Option<Received> {
         self.inbox.introduced(from, link, handles)
     }
 
@@ -131,7 +131,7 @@ pub(crate) struct Nobody;
 
 impl Events for Nobody {
     fn directory_changed(&self) {}
-    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) -> Option<Vec<Handle>> {
+    fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
         None
     }
     fn introduce(&self, _: &Channel, _: bool) -> io::Result<()> {

@@ -12,10 +12,12 @@
 //! | `receivers.rs` | the receiver of a link |
 //! | `members.rs` | a member, to the controller |
 //! | `controllers.rs` | the controller, to its members; and in its directory |
+//! | `closings.rs` | whoever hands over what waits when it is closed |
 //! | `corruption.rs` | whoever writes anything anywhere |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod closings;
 mod controllers;
 mod corruption;
 mod member;

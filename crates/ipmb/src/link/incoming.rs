@@ -14,13 +14,17 @@ use super::{
 use crate::{
     sync::{Ordering, copy_from_shared, load_shared},
     sys::{
-        self, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Ringer, fences_reach_us,
+        self, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Received, Ringer,
+        fences_reach_us,
     },
 };
 use std::{io, ptr::NonNull, sync::Arc};
 
 /// After so many messages without a sleep the sender need not fence any more.
 const HOT: u32 = 64;
+
+/// Records, returns, bell, side channel.
+const LINK_HANDLES: usize = 4;
 
 /// So often a sender may ring without a message between: one that rings once per sleep does it once.
 const IN_VAIN: u32 = 64;
@@ -62,14 +66,14 @@ pub(crate) enum Trouble {
 pub(crate) struct Unaccepted {
     pub error: io::Error,
     /// Those of the link if it is only for want of memory, and nothing if its sender is at fault.
-    pub handles: Vec<Handle>,
+    pub handles: Received,
 }
 
 impl From<io::Error> for Unaccepted {
     fn from(error: io::Error) -> Self {
         Self {
             error,
-            handles: Vec::new(),
+            handles: Received::default(),
         }
     }
 }
@@ -95,7 +99,7 @@ pub(crate) struct Incoming {
     /// How often the block of a number was used.
     uses: [u32; BLOCKS],
     /// Handles of the record at the head; not yet all of them after a shortage.
-    handles: Vec<Handle>,
+    handles: Received,
     /// Messages until the sender need not fence any more.
     until_hot: u32,
     can_be_fast: bool,
@@ -139,17 +143,19 @@ impl Incoming {
     /// no further handle is needed. `own`: any bell of this process's own.
     pub(crate) fn accept(
         peer: u64,
-        handles: Vec<Handle>,
+        mut handles: Received,
         payload_max: usize,
         own: &Ringer,
     ) -> Result<Self, Unaccepted> {
-        let Ok([records, returns, bell, side]) = <[Handle; 4]>::try_from(handles) else {
-            return Err(invalid("an introduction with a wrong number of handles").into());
-        };
-        let records = Memory::from_peer(records, HEADER, HEADER + CAPACITY_MAX)?;
-        let returns = Memory::from_peer(returns, RETURNS, RETURNS)?;
-        let bell = Bell::from_peer(bell, own)?;
-        let side = Channel::from_peer(side)?;
+        let wrong = || invalid("an introduction with a wrong number of handles");
+        if handles.len() != LINK_HANDLES {
+            return Err(wrong().into());
+        }
+        let mut next = || -> io::Result<Handle> { handles.next().ok_or_else(wrong) };
+        let records = Memory::from_peer(next()?, HEADER, HEADER + CAPACITY_MAX)?;
+        let returns = Memory::from_peer(next()?, RETURNS, RETURNS)?;
+        let bell = Bell::from_peer(next()?, own)?;
+        let side = Channel::from_peer(next()?)?;
         let mapped = records
             .map_all(Protection::Read)
             .and_then(|records| Ok((records, returns.map_all(Protection::ReadWrite)?)));
@@ -163,7 +169,8 @@ impl Incoming {
                         returns.into_handle()?,
                         bell.into_handle()?,
                         side.into_handle()?,
-                    ],
+                    ]
+                    .into(),
                 });
             }
             Err(error) => return Err(error.into()),
@@ -185,7 +192,7 @@ impl Incoming {
             has_uuid: false,
             blocks: Vec::new(),
             uses: [0; BLOCKS],
-            handles: Vec::new(),
+            handles: Received::default(),
             until_hot: HOT,
             can_be_fast: facts.flags & FENCES_REACH_WRITER != 0,
             rung_in_vain: (facts.start, 0),
@@ -250,7 +257,7 @@ impl Incoming {
     }
 
     /// The handles of the message that [`Incoming::next`] returned.
-    pub(crate) fn take_handles(&mut self) -> Vec<Handle> {
+    pub(crate) fn take_handles(&mut self) -> Received {
         std::mem::take(&mut self.handles)
     }
 

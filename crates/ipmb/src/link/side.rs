@@ -1,6 +1,6 @@
 //! The packets of a link's side channel.
 
-use crate::sys::{BorrowedHandle, Channel, Handle, MAX_HANDLES};
+use crate::sys::{BorrowedHandle, Channel, MAX_HANDLES, Received};
 use std::io;
 
 /// Receiver to sender: there is room again, or: the link is accepted.
@@ -39,13 +39,17 @@ pub(crate) fn tell(side: &Channel) {
 /// More packets than a channel holds at a time.
 const FLOOD: usize = 4096;
 
-/// The other end sends faster than anybody could who keeps to the protocol.
+/// The other end sends faster than anybody could who keeps to the protocol, or handles where there are none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flood;
 
 /// Takes the news out of the channel; the sender then looks at the returns.
 pub(crate) fn drain(side: &Channel) -> Result<(), Flood> {
     for _ in 0..FLOOD {
+        // To throw them away here would be to wait until they are closed.
+        if side.peek_has_handles() {
+            return Err(Flood);
+        }
         if !matches!(side.skip(), Ok(n) if n > 0) {
             return Ok(());
         }
@@ -67,7 +71,7 @@ pub(crate) fn take(
     side: &Channel,
     number: u64,
     count: usize,
-    handles: &mut Vec<Handle>,
+    handles: &mut Received,
 ) -> Result<(), TakeError> {
     let mut given_up = 0;
     while handles.len() < count {
@@ -90,12 +94,22 @@ pub(crate) fn take(
         }
         if theirs < number {
             // Of a record that was given up.
-            handles.truncate(before);
+            drop(Received::from(handles.split_off(before)));
             given_up += 1;
             if given_up > FLOOD {
                 return Err(TakeError::Broken(
                     "a flood of handles that belong to nothing",
                 ));
+            }
+            if packet.surplus {
+                // It is still there. Not left to the channel to throw away: that would wait until its handles are closed.
+                match side.recv_with(&mut bytes, &mut Received::default(), MAX_HANDLES) {
+                    Ok(_) => {}
+                    Err(e) if crate::sys::exhausted(&e).is_some() => {
+                        return Err(TakeError::Exhausted(e));
+                    }
+                    Err(_) => return Err(TakeError::Broken("the side channel failed")),
+                }
             }
             continue;
         }

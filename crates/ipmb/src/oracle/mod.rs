@@ -129,7 +129,7 @@ struct Deaf;
 
 impl crate::control::membership::Events for Deaf {
     fn directory_changed(&self) {}
-    fn introduced(&self, _: u64, _: u64, _: Vec<sys::Handle>) -> Option<Vec<sys::Handle>> {
+    fn introduced(&self, _: u64, _: u64, _: sys::Received) -> Option<sys::Received> {
         None
     }
     fn introduce(&self, _: &sys::Channel, _: bool) -> std::io::Result<()> {

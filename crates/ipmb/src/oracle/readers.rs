@@ -200,7 +200,7 @@ fn take(incoming: &mut Incoming, sender: &mut Sender, record: &Record) {
     let handles = if record.has_handles {
         incoming.take_handles()
     } else {
-        Vec::new()
+        sys::Received::default()
     };
     let uuid = *incoming.uuid();
     let mut scratch = Vec::new();
@@ -249,7 +249,7 @@ pub fn readers(bytes: &[u8]) {
         sender.lie(input);
     }
     let own = sys::Ringer::local().unwrap();
-    let Ok(mut incoming) = Incoming::accept(1, offer, PAYLOAD_MAX, &own) else {
+    let Ok(mut incoming) = Incoming::accept(1, offer.into(), PAYLOAD_MAX, &own) else {
         assert!(!sender.honest);
         return;
     };

@@ -13,6 +13,8 @@
 //! | [`AsHandle`] | what can be handed over: handles, and the memory, bells and channels of the library |
 //! | [`OwnHandle`] | a handle that the library keeps; a forked child has none |
 //! | [`duplicate`] | a second handle to the same object, not inherited by child processes |
+//! | [`Received`] | handles that came in a packet, until somebody takes them out |
+//! | `dispose`, [`Closing`] | closes handles that came from others and that nobody asked for, which may take any time, on a thread that [`Closing`] keeps; a backend whose closes never wait closes them at once |
 //! | [`Spare`] | a place in the process's table, given up when the table is full |
 //! | [`MAX_HANDLES`] | how many one packet carries |
 //!
@@ -102,6 +104,8 @@ macro_rules! call {
     };
 }
 
+mod received;
+
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
 mod unix;
 
@@ -146,9 +150,10 @@ pub(crate) use backend::COUNTS_COPIES;
 #[cfg(fault)]
 pub(crate) use backend::end_at_once;
 pub(crate) use backend::{
-    AsSource, Bell, Channel, Event, Held, Interest, Kept, MAX_HANDLES, Mapping, MembersMark,
-    Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer, Seal, Seat,
-    SourceRef, Spare, Users, WaitSet, bell, duplicate, exhausted, fence_everybody, fences_reach_us,
-    forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped, keep, pid,
-    pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
+    AsSource, Bell, Channel, Closing, Event, Held, Interest, Kept, MAX_HANDLES, Mapping,
+    MembersMark, Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer,
+    Seal, Seat, SourceRef, Spare, Users, WaitSet, bell, duplicate, exhausted, fence_everybody,
+    fences_reach_us, forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped,
+    keep, pid, pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
 };
+pub(crate) use received::Received;

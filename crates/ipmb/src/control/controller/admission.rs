@@ -11,7 +11,7 @@ use crate::{
         proof::{self, Role, prove},
         protocol::{self, Hello, Refused, ToController, ToMember},
     },
-    sys::{self, AsHandle, AsSource, Channel, Handle, Interest, MembersMark, Peer, Spare},
+    sys::{self, AsHandle, AsSource, Channel, Interest, MembersMark, Peer, Received, Spare},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -133,7 +133,7 @@ impl Controller {
         &mut self,
         token: u64,
         packet: &[u8],
-        handles: Vec<Handle>,
+        handles: Received,
         wiring: &mut dyn Wiring,
     ) -> Result<(), &'static str> {
         let Some(connection) = self.connections.get_mut(&token) else {
@@ -192,13 +192,12 @@ impl Controller {
     pub(super) fn learn_from(
         &mut self,
         before: Option<u64>,
-        handles: Vec<Handle>,
+        mut handles: Received,
         wiring: &mut dyn Wiring,
     ) {
         if before.is_none() || self.settled() || handles.len() > 2 {
             return;
         }
-        let mut handles = handles.into_iter();
         let directory = handles
             .next()
             .and_then(|h| Directory::memory_from_peer(h).ok())

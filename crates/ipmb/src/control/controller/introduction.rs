@@ -4,7 +4,7 @@
 use super::{Controller, PENDING, Wiring};
 use crate::{
     control::protocol::{self, ToMember},
-    sys::{self, AsHandle, BorrowedHandle, Handle},
+    sys::{self, AsHandle, BorrowedHandle, Received},
 };
 use std::io;
 
@@ -14,7 +14,7 @@ pub(super) struct Introduction {
     pub(super) from: u64,
     pub(super) to: u64,
     pub(super) link: u64,
-    pub(super) handles: Vec<Handle>,
+    pub(super) handles: Received,
 }
 
 impl Controller {

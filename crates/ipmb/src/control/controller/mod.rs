@@ -14,7 +14,7 @@ use super::{
     membership::Events,
     protocol::PACKET_MAX,
 };
-use crate::sys::{self, AsSource, Interest, MembersMark, Seat, SourceRef, Spare};
+use crate::sys::{self, AsSource, Interest, MembersMark, Received, Seat, SourceRef, Spare};
 use connection::{Connection, Stage};
 use introduction::Introduction;
 use std::{
@@ -218,7 +218,7 @@ impl Controller {
                 wiring.change(connection.channel.source(), token, Interest::Hangup);
                 return;
             }
-            let mut handles = Vec::new();
+            let mut handles = Received::default();
             let most = connection.handles_max();
             let mut recv = || {
                 let channel = &connection.channel;

@@ -7,7 +7,7 @@ use crate::{
         protocol::{LEFT_BYTES, LEFT_HANDLES, LINK_HANDLES, ToController},
     },
     label::CODE_MAX,
-    sys::{self, Handle, Memory, Protection},
+    sys::{self, Handle, Memory, Protection, Received},
 };
 use std::{
     io,
@@ -28,7 +28,7 @@ impl Controller {
         token: u64,
         id: u64,
         message: ToController,
-        handles: Vec<Handle>,
+        mut handles: Received,
         wiring: &mut dyn Wiring,
     ) -> Result<(), &'static str> {
         match message {
@@ -90,7 +90,6 @@ impl Controller {
                         return Err("it leaves more behind than it may");
                     }
                 }
-                let mut handles = handles.into_iter();
                 // This one's is counted by now. What is adopted is bounded again, by the endpoint that does.
                 let estates: usize = self.connections.values().map(|c| c.estate_size.1).sum();
                 if let Some(connection) = self.connections.get_mut(&token)
@@ -116,7 +115,8 @@ impl Controller {
                     }
                     Err(_) => return Err("a parked message without its payload"),
                 };
-                let objects = handles.by_ref().take(objects).collect();
+                let objects = objects.min(handles.len());
+                let regions = Received::from(handles.split_off(objects));
                 let (now, remaining) = (Instant::now(), Duration::from_millis(remaining_ms));
                 let parked = Parked {
                     uuid,
@@ -124,8 +124,8 @@ impl Controller {
                     multicast,
                     deadline: now.checked_add(remaining).unwrap_or(now + EVER),
                     payload,
-                    objects,
-                    regions: handles.collect(),
+                    objects: handles,
+                    regions,
                 };
                 if let Some(connection) = self.connections.get_mut(&token) {
                     connection.estate.push(parked);

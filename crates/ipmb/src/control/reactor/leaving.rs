@@ -164,7 +164,7 @@ fn park(member: &Member, message: &Parked) -> io::Result<()> {
     }
     drop(mapping);
     let mut handles = vec![memory.as_handle()];
-    let attached = message.objects.iter().chain(&message.regions);
+    let attached = message.objects.iter().chain(message.regions.iter());
     handles.extend(attached.map(AsHandle::as_handle));
     let remaining = message.deadline.saturating_duration_since(Instant::now());
     let packet = protocol::encode(&ToController::Park {

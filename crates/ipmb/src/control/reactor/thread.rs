@@ -1,4 +1,5 @@
-//! The serving thread's life: it starts with the first endpoint of the process and ends with the last.
+//! The serving thread's life: it starts with the first endpoint of the process and ends with the last, and so does the
+//! thread that closes what others handed over.
 
 use super::{COMMANDS, Reactor, Wires, orders::Command};
 use crate::sys::{self, Interest, Ringer, WaitSet};
@@ -29,7 +30,12 @@ impl Shared {
 }
 
 /// Keeps the serving thread alive; the last one ends it.
-pub(super) struct Lease(pub(super) Arc<Shared>);
+pub(super) struct Lease(
+    pub(super) Arc<Shared>,
+    /// Ends after the serving thread, which leaves it the last descriptors. Held for its drop.
+    #[allow(dead_code)]
+    sys::Closing,
+);
 
 impl Drop for Lease {
     fn drop(&mut self) {
@@ -80,9 +86,11 @@ pub(super) fn lease() -> io::Result<Arc<Lease>> {
         sources: HashMap::new(),
         stop: false,
     };
+    // Before the other: when this one cannot be made, that one need not be ended.
+    let closing = sys::Closing::start()?;
     let thread = sys::spawn("ipmb", move || reactor.run())?;
     *shared.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-    let lease = Arc::new(Lease(shared));
+    let lease = Arc::new(Lease(shared, closing));
     *running = Some(Arc::downgrade(&lease));
     Ok(lease)
 }

@@ -7,7 +7,7 @@ use crate::{
     endpoint::outbox::{Sending, io_error},
     link::incoming::{Incoming, Unaccepted},
     sync::Ordering,
-    sys::{self, Handle, Interest},
+    sys::{self, Interest, Received},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -64,12 +64,7 @@ impl Inbox {
     /// Another endpoint made a link. Called on the serving thread, which must not wait for a receiving one. After a change
     /// of the controller an introduction may come a second time; a sender numbers its links upwards. Gives the handles
     /// back when there is no memory to accept the link now.
-    pub(crate) fn introduced(
-        &self,
-        from: u64,
-        number: u64,
-        handles: Vec<Handle>,
-    ) -> Option<Vec<Handle>> {
+    pub(crate) fn introduced(&self, from: u64, number: u64, handles: Received) -> Option<Received> {
         let seen = self.arrivals().seen.get(&from).copied();
         if seen.is_some_and(|seen| seen >= number) {
             return None;

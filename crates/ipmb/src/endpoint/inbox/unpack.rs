@@ -5,7 +5,7 @@ use crate::{
     Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
     link::incoming::{Incoming, Record},
     message::{Attached, Keeper},
-    sys::Handle,
+    sys::Received,
 };
 use std::sync::Arc;
 
@@ -54,13 +54,15 @@ pub(super) fn decode<R: MessageBox>(
 }
 
 /// The handles of a message: first so many objects, then regions.
-fn attached(mut handles: Vec<Handle>, objects: usize, region_max: u64) -> Result<Attached, Error> {
-    let regions = handles.split_off(objects.min(handles.len()));
-    let regions = regions.into_iter();
+fn attached(mut handles: Received, objects: usize, region_max: u64) -> Result<Attached, Error> {
+    let objects = objects.min(handles.len());
+    // The regions first: objects are the user's only if nothing is wrong with those.
+    let regions = Received::from(handles.split_off(objects));
     let regions = regions.map(|region| MemoryRegion::from_handle(region, region_max));
+    let regions = regions.collect::<Result<_, _>>()?;
     Ok(Attached {
-        objects: handles.into_iter().map(Object::from).collect(),
-        regions: regions.collect::<Result<_, _>>()?,
+        objects: handles.map(Object::from).collect(),
+        regions,
     })
 }
 

@@ -298,8 +298,9 @@ impl Outbox {
             self.stats.lost += 1;
             return;
         }
-        let regions = parked.regions.into_iter();
-        let regions = regions.map(|region| MemoryRegion::from_handle(region, u64::MAX));
+        let regions = parked
+            .regions
+            .map(|region| MemoryRegion::from_handle(region, u64::MAX));
         let regions = match regions.collect::<Result<_, _>>() {
             Ok(regions) => regions,
             Err(e) => {
@@ -317,7 +318,7 @@ impl Outbox {
             },
             ttl: parked.deadline.saturating_duration_since(Instant::now()),
         };
-        let objects = parked.objects.into_iter().map(Object::from).collect();
+        let objects = parked.objects.map(Object::from).collect();
         self.park(
             core,
             &selector,
@@ -351,7 +352,8 @@ impl Outbox {
                 }
             };
             let regions = message.regions.into_iter();
-            let regions = match regions.map(MemoryRegion::into_handle).collect() {
+            let regions: Result<Vec<Handle>, _> = regions.map(MemoryRegion::into_handle).collect();
+            let regions = match regions {
                 Ok(regions) => regions,
                 Err(e) => {
                     log::warn!("a parked message is lost: {e}");
@@ -359,14 +361,15 @@ impl Outbox {
                     continue;
                 }
             };
+            let objects: Vec<Handle> = message.objects.into_iter().map(Handle::from).collect();
             parked.push(Parked {
                 uuid: message.uuid,
                 label_op: message.origin.label_op.as_bytes().to_vec(),
                 multicast: message.multicast,
                 deadline,
                 payload: message.payload,
-                objects: message.objects.into_iter().map(Handle::from).collect(),
-                regions,
+                objects: objects.into(),
+                regions: regions.into(),
             });
         }
         parked

@@ -2,6 +2,7 @@
 
 use super::{
     Mapping, Memory, Protection, above_stdio,
+    closing::dispose,
     fork::Fd,
     holders,
     memory::{has_ordinary_pages, learn_sizes},
@@ -64,8 +65,13 @@ impl Held {
     /// checking that it is one: a peer may hand over anything.
     pub(crate) fn from_handle(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
         let fd = above_stdio(fd).map_err(|error| Error::io("fcntl", error))?;
-        let size = verify(fd.as_fd(), limit)?;
-        Ok(Self::entered(Memory::verified(fd, size)))
+        match verify(fd.as_fd(), limit) {
+            Ok(size) => Ok(Self::entered(Memory::verified(fd, size))),
+            Err(error) => {
+                dispose(vec![fd]);
+                Err(error)
+            }
+        }
     }
 
     /// A new handle of the memory that any descriptor of it names.

@@ -1,6 +1,7 @@
 //! Shared memory that cannot shrink: sealed memfds and their mappings.
 
 use super::{
+    closing::dispose,
     fork::{self, Fd},
     named,
 };
@@ -109,30 +110,37 @@ impl Memory {
 
     /// Takes a memory from another process. Fails unless its size is sealed and is between `min` and `max` bytes.
     pub(crate) fn from_peer(fd: OwnedFd, min: usize, max: usize) -> io::Result<Self> {
-        let seals = call!(fcntl_get_seals(&fd))?;
+        match Self::verify(fd.as_fd(), min, max) {
+            Ok(size) => Ok(Self::verified(fd, size)),
+            Err(e) => {
+                dispose(vec![fd]);
+                Err(e)
+            }
+        }
+    }
+
+    fn verify(fd: BorrowedFd<'_>, min: usize, max: usize) -> io::Result<usize> {
+        let seals = call!(fcntl_get_seals(fd))?;
         if !seals.contains(SealFlags::SHRINK) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "shared memory that can shrink",
             ));
         }
-        if !has_ordinary_pages(fd.as_fd())? {
+        if !has_ordinary_pages(fd)? {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "shared memory of huge pages",
             ));
         }
-        let size = usize::try_from(call!(fstat(&fd))?.st_size).unwrap_or(usize::MAX);
+        let size = usize::try_from(call!(fstat(fd))?.st_size).unwrap_or(usize::MAX);
         if size < min || size > max {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "shared memory of a wrong size",
             ));
         }
-        Ok(Self {
-            fd: Fd::new(fd),
-            size,
-        })
+        Ok(size)
     }
 
     /// A memory whose seals and size were looked at.

@@ -14,6 +14,7 @@ mod socket;
 mod wake;
 
 pub(crate) use super::unix::{
+    closing::{Closing, dispose},
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };
@@ -33,7 +34,7 @@ pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
 pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
 pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, wait_for};
 
-use super::unix::{above_stdio, fork, lock_file};
+use super::unix::{above_stdio, closing, fork, lock_file};
 use crate::error::Resource;
 use rustix::{
     fd::{AsFd, BorrowedFd},

@@ -5,20 +5,22 @@
 //! dead processes uses them again.
 
 use super::{
+    closing::dispose_owned,
     fork::Fd,
     lock_file::{LockFile, Place, at, has_socket, occupied},
-    socket::{Channel, Peer, accept, bound, listener},
+    socket::{Channel, Peer, accept, bound, is_never_connected, listener},
 };
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat},
     io::Errno,
-    net::SocketAddrUnix,
+    net::{Shutdown, SocketAddrUnix, shutdown},
 };
 use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     io,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
 };
 
@@ -60,18 +62,44 @@ struct Files {
 
 /// Held by every member: as long as one is held, a new controller knows that there are members to come back.
 #[derive(Debug)]
-pub(crate) struct MembersMark(Fd);
+pub(crate) struct MembersMark {
+    fd: ManuallyDrop<Fd>,
+    /// It was handed over, and may be anything.
+    foreign: bool,
+}
 
 impl MembersMark {
     /// Takes a mark that came from another process.
     pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(Fd::new(fd)))
+        let fd = ManuallyDrop::new(Fd::new(fd));
+        Ok(Self { fd, foreign: true })
+    }
+}
+
+impl MembersMark {
+    fn own(fd: Fd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            foreign: false,
+        }
+    }
+}
+
+impl Drop for MembersMark {
+    fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
+        let may_wait = self.foreign && !self.fd.forked() && !is_never_connected(&self.fd);
+        // SAFETY: dropped once, here.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if may_wait {
+            dispose_owned([fd]);
+        }
     }
 }
 
 impl AsFd for MembersMark {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -165,7 +193,7 @@ impl Rendezvous {
     pub(crate) fn mark(&self) -> io::Result<Option<MembersMark>> {
         match self {
             Self::Abstract { members, .. } => match bound(members) {
-                Ok(fd) => Ok(Some(MembersMark(fd))),
+                Ok(fd) => Ok(Some(MembersMark::own(fd))),
                 Err(e) if Errno::from_io_error(&e) == Some(Errno::ADDRINUSE) => Ok(None),
                 Err(e) => Err(e),
             },
@@ -178,7 +206,7 @@ impl Rendezvous {
                 has_socket(socket)?;
                 let file = LockFile::open(lock, *owner).map_err(|e| at(lock, e))?;
                 let is_free = file.try_lock(Place::Members)?;
-                Ok(is_free.then(|| MembersMark(file.into_fd())))
+                Ok(is_free.then(|| MembersMark::own(file.into_fd())))
             }
         }
     }
@@ -190,7 +218,7 @@ impl Seat {
         let Some(files) = &self.files else {
             return true;
         };
-        files.lock.is(&mark.0)
+        files.lock.is(mark)
     }
 
     /// Removes what lies in the file system. Only for the last one on the bus, with the seat and the mark in its hands: nobody
@@ -209,6 +237,18 @@ impl Seat {
         let channel = accept(self.listener.as_fd())?;
         let peer = channel.peer()?;
         Ok((channel, peer))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
+        if self.listener.forked() {
+            return;
+        }
+        // Who has connected and was not accepted may have put anything into its queue, which closes with the listener.
+        let _ = call!(shutdown(&self.listener, Shutdown::Both));
+        while accept(self.listener.as_fd()).is_ok() {}
     }
 }
 

@@ -1,7 +1,12 @@
 //! The ordered channel with handles: a SEQPACKET socket. Non-blocking per call, because the flag of an open file
 //! description can be changed by whoever else holds it.
 
-use super::{above_stdio, fork::Fd, named};
+use super::{
+    above_stdio,
+    closing::{dispose, dispose_owned},
+    fork::Fd,
+    named,
+};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     io::Errno,
@@ -13,14 +18,14 @@ use rustix::{
 };
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
+    mem::{ManuallyDrop, MaybeUninit},
 };
 
 /// Handles that one packet can carry (the kernel's `SCM_MAX_FD`).
 pub(crate) const MAX_HANDLES: usize = 253;
 
 /// Reads a socket option into `space`; returns how many items it has.
-fn option<T: Copy>(socket: &Fd, name: libc::c_int, space: &mut [T]) -> io::Result<usize> {
+fn option<T: Copy>(socket: &Socket, name: libc::c_int, space: &mut [T]) -> io::Result<usize> {
     let mut len = size_of_val(space) as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to the slice, whose items are plain numbers of any value.
     let result = unsafe {
@@ -48,7 +53,79 @@ pub(crate) struct Peer {
 
 /// One end of an ordered channel that keeps packet borders and carries handles.
 #[derive(Debug)]
-pub(crate) struct Channel(Fd);
+pub(crate) struct Channel(Socket);
+
+/// A socket of this family that others can put packets with handles into. What is in its queue at the last close is closed
+/// with it, which may wait.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: ManuallyDrop<Fd>,
+    /// It is another process's end, of which this is a copy, and that process may be using it.
+    lent: bool,
+}
+
+impl Socket {
+    pub(super) fn new(fd: Fd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            lent: false,
+        }
+    }
+
+    fn lent(fd: Fd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            lent: true,
+        }
+    }
+
+    fn into_owned(self) -> io::Result<OwnedFd> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped nor used again, so the descriptor is taken once.
+        unsafe { ManuallyDrop::take(&mut this.fd) }.into_owned()
+    }
+
+    /// Whether there is nothing in the queue and never will be, once both directions are shut down.
+    fn is_drained(&self) -> bool {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        match read(|| call!(recv(&*self.fd, &mut [0u8; 1][..], flags))) {
+            Ok((len, _)) => len == 0,
+            // Of a copy, into which nobody but this process puts anything.
+            Err(Errno::AGAIN) => self.lent,
+            Err(Errno::NOTCONN) => is_never_connected(&self.fd),
+            Err(_) => false,
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
+        let forked = self.fd.forked();
+        if !forked && !self.lent {
+            // From here on nobody can put anything into the queue, so that the next look at it holds.
+            let _ = call!(shutdown(&*self.fd, Shutdown::Both));
+        }
+        let at_once = forked || self.is_drained();
+        // SAFETY: dropped once, here; `into_owned` forgets `self`.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if !at_once {
+            dispose_owned([fd]);
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
 
 /// A packet that was received.
 #[derive(Debug)]
@@ -57,7 +134,7 @@ pub(crate) struct Packet {
     pub len: usize,
     /// The packet was longer than the buffer.
     pub truncated: bool,
-    /// It had more handles than were asked for; all of them are closed.
+    /// It had more handles than were asked for; none of them came, and the packet stays in the channel.
     pub surplus: bool,
 }
 
@@ -79,7 +156,7 @@ struct Seen {
 /// Looks at the next packet, whose handles are appended, and leaves it in the channel. Not by rustix, which keeps the
 /// number of a process handle that came beside others to itself: it would stay open.
 fn peek_message(
-    socket: &Fd,
+    socket: &Socket,
     buffer: &mut [u8],
     handles: &mut Vec<OwnedFd>,
     most: usize,
@@ -153,26 +230,27 @@ impl Channel {
             None,
         ))?;
         Ok((
-            Self(Fd::new(above_stdio(a)?)),
-            Self(Fd::new(above_stdio(b)?)),
+            Self(Socket::new(Fd::new(above_stdio(a)?))),
+            Self(Socket::lent(Fd::new(above_stdio(b)?))),
         ))
     }
 
     /// Takes an end that came from another process, if it is one.
     pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
-        if call!(sockopt::socket_domain(&fd))? != AddressFamily::UNIX
-            || call!(sockopt::socket_type(&fd))? != SocketType::SEQPACKET
-        {
-            return Err(Errno::PROTOTYPE.into());
+        let domain = call!(sockopt::socket_domain(&fd));
+        let kind = call!(sockopt::socket_type(&fd));
+        if (domain, kind) != (Ok(AddressFamily::UNIX), Ok(SocketType::SEQPACKET)) {
+            dispose(vec![fd]);
+            return Err(domain.and(kind).err().unwrap_or(Errno::PROTOTYPE).into());
         }
-        Ok(Self(Fd::new(fd)))
+        Ok(Self(Socket::new(Fd::new(fd))))
     }
 
     /// Connects to a listener. `WouldBlock` when its queue is full.
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
         let fd = new_socket()?;
         call!(connect(&fd, address))?;
-        Ok(Self(Fd::new(fd)))
+        Ok(Self(Socket::new(Fd::new(fd))))
     }
 
     /// The process that connected, or that listens, at the time it did so. Its id is 0 when it has none here, in another
@@ -245,8 +323,9 @@ impl Channel {
         self.recv_with(buffer, handles, MAX_HANDLES)
     }
 
-    /// The same, where a packet with more than `most` handles is a lie: such a packet is taken without them, and need
-    /// not fit into this process's table to be found out.
+    /// The same, where a packet with more than `most` handles is a lie: such a packet need not fit into this process's table
+    /// to be found out. It stays in the channel, which is to be dropped: nobody asked for what comes with it, and to take it
+    /// would be to close that, which may wait.
     pub(crate) fn recv_with(
         &self,
         buffer: &mut [u8],
@@ -260,9 +339,16 @@ impl Channel {
             if surplus || seen.short {
                 // While those that came are still here: is there room for one more?
                 let room = call!(rustix::io::fcntl_dupfd_cloexec(&self.0, 3));
-                handles.truncate(before);
+                dispose(handles.split_off(before));
                 match room {
-                    _ if surplus => {}
+                    // It stays there: its end is the channel's.
+                    _ if surplus => {
+                        return Ok(Packet {
+                            len: seen.len.min(buffer.len()),
+                            truncated: seen.truncated,
+                            surplus,
+                        });
+                    }
                     // Somebody may have made room meanwhile; look again.
                     Ok(_) => continue,
                     Err(e) => return Err(e.into()),
@@ -274,7 +360,7 @@ impl Channel {
             return Ok(Packet {
                 len: seen.len.min(buffer.len()),
                 truncated: seen.truncated,
-                surplus,
+                surplus: false,
             });
         }
         // The table had room each time: the other end has made the channel so that handles do not come through.
@@ -293,7 +379,18 @@ impl Channel {
         Ok(len)
     }
 
-    /// Takes the next packet and throws it away, with its handles.
+    /// Whether the next packet has handles, or anything else beside its bytes; not if there is none. They are left alone.
+    pub(crate) fn peek_has_handles(&self) -> bool {
+        // SAFETY: all zeros is a message without an address, parts and space.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        // SAFETY: the message has no buffers to write to.
+        let len = unsafe { call!(libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags)) };
+        len >= 0 && message.msg_flags & libc::MSG_CTRUNC != 0
+    }
+
+    /// Takes the next packet and throws it away, with its handles: only where it is known to have none, or copies of them are
+    /// here, or the wait for their close does not matter.
     pub(crate) fn skip(&self) -> io::Result<usize> {
         let mut nothing = [0u8; 1];
         let (len, _) = read(|| call!(recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT)))?;
@@ -348,7 +445,15 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
             SocketFlags::CLOEXEC | SocketFlags::NONBLOCK
         ))
     })?;
-    Ok(Channel(Fd::new(above_stdio(fd)?)))
+    Ok(Channel(Socket::new(Fd::new(above_stdio(fd)?))))
+}
+
+/// Whether it is a socket of this family that was never connected and does not listen: one that has no queue.
+pub(super) fn is_never_connected(fd: &Fd) -> bool {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+    call!(sockopt::socket_domain(fd)) == Ok(AddressFamily::UNIX)
+        && call!(sockopt::socket_acceptconn(fd)) == Ok(false)
+        && call!(recv(fd, &mut [0u8; 1][..], flags)).err() == Some(Errno::NOTCONN)
 }
 
 /// As [`retry`], for reads: when a peer died with unread packets the first read says so, once, and its own last packets

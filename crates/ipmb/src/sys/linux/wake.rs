@@ -5,7 +5,7 @@
 //! that the sender writes to: a write that could block the sender is out of its reach. The eventfd is never read; every
 //! write is an edge.
 
-use super::{above_stdio, fork::Fd, named};
+use super::{above_stdio, closing::dispose, fork::Fd, named};
 use rustix::{
     event::{
         EventfdFlags, PollFd, PollFlags,
@@ -81,8 +81,10 @@ impl Bell {
         // Removing what was never added tells an epoll instance (ENOENT) from anything else (EINVAL) and changes nothing.
         match call!(epoll::delete(&fd, never_added)) {
             Err(Errno::NOENT) => Ok(Self(Fd::new(fd))),
-            Err(Errno::INVAL) | Ok(()) => Err(Errno::INVAL.into()),
-            Err(e) => Err(e.into()),
+            other => {
+                dispose(vec![fd]);
+                Err(other.err().unwrap_or(Errno::INVAL).into())
+            }
         }
     }
 

@@ -30,6 +30,7 @@ mod socket;
 mod wake;
 
 pub(crate) use super::unix::{
+    closing::{Closing, dispose},
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };

@@ -1,6 +1,7 @@
-//! What is the same on several Unixes: what a forked child must not keep, threads, and the file whose locks say who holds a
+//! What is the same on several Unixes: what a forked child must not keep, what waits to be closed, threads, and the file whose locks say who holds a
 //! path.
 
+pub(super) mod closing;
 pub(super) mod fork;
 pub(super) mod lock_file;
 pub(super) mod thread;

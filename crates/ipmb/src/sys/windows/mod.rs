@@ -37,6 +37,7 @@ pub(crate) use transfer::Peer;
 pub(crate) use waitset::WaitSet;
 pub(crate) use wake::{AsSource, Bell, Event, Interest, Ringer, SourceRef, bell, wait_for};
 
+use super::Handle;
 use crate::error::Resource;
 use std::io;
 use windows_sys::Win32::Foundation::{
@@ -99,4 +100,18 @@ pub(crate) fn generation() -> u32 {
 /// There is no fork.
 pub(crate) fn forked_since(_generation: u32) -> bool {
     false
+}
+
+/// Keeps nothing: closes are not known to wait here.
+pub(crate) struct Closing(());
+
+impl Closing {
+    pub(crate) fn start() -> io::Result<Self> {
+        Ok(Self(()))
+    }
+}
+
+/// See [`Closing`].
+pub(crate) fn dispose(handles: Vec<Handle>) {
+    drop(handles);
 }

@@ -12,7 +12,7 @@ use crate::{
         protocol::{self, Hello},
     },
     label,
-    sys::{self, AsHandle, Channel, Handle, Interest, Memory, SourceRef},
+    sys::{self, AsHandle, Channel, Interest, Memory, Received, SourceRef},
 };
 use std::{io, sync::Arc};
 
@@ -31,7 +31,7 @@ struct Nobody;
 
 impl Events for Nobody {
     fn directory_changed(&self) {}
-    fn introduced(&self, _: u64, _: u64, _: Vec<Handle>) -> Option<Vec<Handle>> {
+    fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
         None
     }
     fn introduce(&self, _: &Channel, _: bool) -> io::Result<()> {
@@ -115,7 +115,7 @@ fn a_stranger_as_controller_starts_counting_again() {
     let (_writer, before) = directory_of(7, 30, &[3, 5]);
     let (mut controller, mut wiring) = successor("stranger", None);
     let brought = sys::duplicate(before.memory().as_handle()).unwrap();
-    controller.learn_from(Some(3), vec![brought], &mut wiring);
+    controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
     let directory = opened(controller.writer.memory());
     assert_eq!((directory.generation(), directory.next_id()), (8, 30));
     assert_eq!(members_of(&controller), [3, 5]);
@@ -128,7 +128,7 @@ fn who_left_a_later_controller_is_expected_for_ever() {
     let (_later, after) = directory_of(8, 31, &[3, 30]);
     let (mut controller, mut wiring) = successor("left", Some(before));
     let brought = sys::duplicate(after.memory().as_handle()).unwrap();
-    controller.learn_from(Some(3), vec![brought], &mut wiring);
+    controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
     assert_eq!(members_of(&controller), [3, 30]);
     assert!(!controller.absent.contains_key(&5));
 }

@@ -1,0 +1,174 @@
+//! Closing what may wait for that. The last close of a descriptor can take as long as another process likes: of a TCP socket
+//! that lingers (socket(7), `SO_LINGER`), of a file of a file system in user space, of a socket in whose queue such
+//! things lie. So what others handed over and nobody asked for is closed by a thread that has nothing else to do.
+//!
+//! The thread is made with the serving thread, and not when it is first needed: a sandbox that was entered meanwhile may
+//! not let a thread be made, and kill the process for trying. It sleeps until there is something. While it waits in a
+//! close, what comes after stays open; its number is bounded by the process's table of descriptors.
+//!
+//! A forked child has neither the thread nor the descriptors, and its own once it joins.
+
+use super::{
+    fork::{Fd, forked_since, generation},
+    thread::spawn,
+};
+use crate::sync::process::{AtomicBool, AtomicPtr, Ordering};
+use rustix::fd::OwnedFd;
+use std::{
+    collections::VecDeque,
+    io, ptr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// How long the end of the last endpoint waits for a close that waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the closing thread of a process and those who need it share. Made once per process, and never freed.
+struct Closer {
+    generation: u32,
+    work: Mutex<Work>,
+    /// There is something to do.
+    news: Condvar,
+    /// A thread has ended.
+    ended: Condvar,
+}
+
+#[derive(Default)]
+struct Work {
+    descriptors: VecDeque<Fd>,
+    /// Threads that are there to stay.
+    threads: usize,
+}
+
+impl Closer {
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes what comes until it is told to end and nothing is left.
+    fn run(&self, end: &AtomicBool) {
+        let mut work = self.work();
+        loop {
+            if let Some(fd) = work.descriptors.pop_front() {
+                drop(work);
+                drop(fd);
+                work = self.work();
+            // Relaxed: it is set under the lock.
+            } else if end.load(Ordering::Relaxed) {
+                return;
+            } else {
+                work = self.news.wait(work).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}
+
+/// The one of this process. Another generation's is that of the parent, in which a thread may have held the lock when it forked.
+static CLOSER: AtomicPtr<Closer> = AtomicPtr::new(ptr::null_mut());
+
+fn closer() -> Option<&'static Closer> {
+    // SAFETY: null or a leaked box that was published with Release.
+    let closer = unsafe { CLOSER.load(Ordering::Acquire).as_ref() }?;
+    (!forked_since(closer.generation)).then_some(closer)
+}
+
+fn closer_or_new() -> &'static Closer {
+    let known = CLOSER.load(Ordering::Acquire);
+    if let Some(closer) = closer() {
+        return closer;
+    }
+    let fresh = Box::into_raw(Box::new(Closer {
+        generation: generation(),
+        work: Mutex::default(),
+        news: Condvar::new(),
+        ended: Condvar::new(),
+    }));
+    match CLOSER.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        // SAFETY: just published, thus leaked.
+        Ok(_) => unsafe { &*fresh },
+        Err(other) => {
+            // SAFETY: `fresh` came from `Box::into_raw` just now and was not published.
+            drop(unsafe { Box::from_raw(fresh) });
+            // SAFETY: published, thus leaked; never null again once it was not.
+            unsafe { &*other }
+        }
+    }
+}
+
+/// Keeps the closing thread. Its drop waits until all is closed, but no longer than a second: a thread that waits in a close
+/// ends when that is over.
+pub(crate) struct Closing {
+    closer: &'static Closer,
+    end: Arc<AtomicBool>,
+    done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Closing {
+    pub(crate) fn start() -> io::Result<Self> {
+        let closer = closer_or_new();
+        let end = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicBool::new(false));
+        let theirs = (end.clone(), done.clone());
+        let thread = spawn("ipmb-close", move || {
+            closer.run(&theirs.0);
+            let _work = closer.work();
+            // Relaxed: under the lock.
+            theirs.1.store(true, Ordering::Relaxed);
+            closer.ended.notify_all();
+        })?;
+        closer.work().threads += 1;
+        Ok(Self {
+            closer,
+            end,
+            done,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if forked_since(self.closer.generation) {
+            return;
+        }
+        let mut work = self.closer.work();
+        work.threads -= 1;
+        // Relaxed: under the lock, as are the loads.
+        self.end.store(true, Ordering::Relaxed);
+        self.closer.news.notify_all();
+        let ended = &self.closer.ended;
+        let waited =
+            ended.wait_timeout_while(work, PATIENCE, |_| !self.done.load(Ordering::Relaxed));
+        let (work, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+        drop(work);
+        match self.thread.take() {
+            Some(thread) if !waited.timed_out() => drop(thread.join()),
+            _ => log::warn!("a descriptor that another process handed over waits to be closed"),
+        }
+    }
+}
+
+/// Closes descriptors that came from others, which may take any time, without waiting for it. Without an endpoint in this
+/// process there is no thread that does, and nobody else who would wait: then they are closed here.
+pub(crate) fn dispose(descriptors: Vec<OwnedFd>) {
+    // The table first: a fork from here on closes them in the child.
+    dispose_owned(descriptors.into_iter().map(Fd::new));
+}
+
+/// The same for those that are the library's own by now.
+pub(crate) fn dispose_owned(descriptors: impl IntoIterator<Item = Fd>) {
+    let Some(closer) = closer() else {
+        return descriptors.into_iter().for_each(drop);
+    };
+    let mut work = closer.work();
+    if work.threads == 0 {
+        drop(work);
+        return descriptors.into_iter().for_each(drop);
+    }
+    work.descriptors.extend(descriptors);
+    drop(work);
+    closer.news.notify_one();
+}
