@@ -464,6 +464,10 @@ impl Member {
                 }
             }
             Some(ToMember::NoSuchMember { link }) => self.events.no_such_member(link),
+            Some(ToMember::Again { link }) => {
+                self.events.put_off(link);
+                self.owes_introductions = true;
+            }
             Some(ToMember::Done) => {
                 self.membership.change(|s| s.done += 1);
                 match self.stops_asked.checked_sub(1) {

@@ -12,6 +12,9 @@ pub(crate) const PACKET_MAX: usize = 32 << 10;
 
 /// Handles of a link's introduction: records, returns, bell, side channel.
 pub(crate) const LINK_HANDLES: usize = 4;
+/// Introductions of one member that a controller keeps while their receivers have no room. A member makes no more links than
+/// so many, that are not accepted yet, usable at once: what it puts into them is delivered though it dies.
+pub(crate) const PENDING: usize = 16;
 /// Most handles, and bytes of payload, of the parked messages that a leaver may leave behind.
 pub(crate) const LEFT_HANDLES: usize = 64;
 pub(crate) const LEFT_BYTES: usize = 64 << 20;
@@ -108,6 +111,8 @@ pub(crate) enum ToMember {
     NoSuchMember { link: u64 },
     /// What was asked last ([`ToController::StopReceiving`], [`ToController::Leave`]) is done.
     Done,
+    /// An introduction was not kept, as too many others waited; its receiver may have room now.
+    Again { link: u64 },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -74,6 +74,10 @@ impl Events for Core {
         outbox.pump(self);
     }
 
+    fn put_off(&self, link: u64) {
+        self.outbox().put_off(link);
+    }
+
     fn introduced(&self, from: u64, link: u64, handles: Received) -> Option<Received> {
         self.inbox.introduced(from, link, handles)
     }
@@ -130,6 +134,7 @@ impl Events for Core {
 pub(crate) struct Nobody;
 
 impl Events for Nobody {
+    fn put_off(&self, _: u64) {}
     fn directory_changed(&self) {}
     fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
         None

@@ -68,7 +68,7 @@ pub(super) fn wait<'c>(
     }
     let Patience::Until(deadline) = patience else {
         return Err(match attempt {
-            Attempt::NoLink => SendError::Settling,
+            Attempt::NoLink if !outbox.awaits_acceptance(target) => SendError::Settling,
             Attempt::Busy(e) => io_error(e),
             _ => SendError::Full(target),
         });
@@ -105,9 +105,13 @@ pub(super) fn wait<'c>(
     let until = deadline.into_iter().chain(complain).min();
     match attempt {
         Attempt::NoLink => {
-            drop(outbox);
+            // Under the lock: a link that becomes usable from here on is news.
             let before = core.membership.status().news;
-            core.orders.introduce();
+            let is_tried = outbox.awaits_acceptance(target);
+            drop(outbox);
+            if !is_tried {
+                core.orders.introduce();
+            }
             let deadline = Some(until.unwrap_or(now + COMPLAINT));
             core.membership
                 .wait(deadline, |status| (status.news != before).then_some(()));

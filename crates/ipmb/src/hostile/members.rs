@@ -320,3 +320,80 @@ fn a_directory_that_is_brought_overflows_the_controller() {
         drop(mark);
     }
 }
+
+/// Endpoints that read nothing, more than the controller keeps introductions for: who has sent to all of them still meets
+/// others. Those who come to read get what was sent to them.
+#[test]
+fn receivers_that_read_nothing_keep_a_sender_from_meeting_others() {
+    const DEAF: usize = 24;
+    let victim = Victim::new("deaf");
+    let deaf: Vec<Liar> = (0..DEAF)
+        .map(|i| {
+            Liar::join(
+                &victim.options,
+                &[format!("deaf {i}")].into_iter().collect(),
+            )
+        })
+        .collect();
+    // Each answer is a packet, and nobody takes it.
+    let packet = protocol::encode(&ToController::Watch(true));
+    for _ in 0..1000 {
+        for liar in &deaf {
+            while liar.channel.send(&packet, &[]).is_err() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    let message = |label: &str, format: u16| {
+        let data = Vec::new();
+        Message::new(Selector::unicast(label), BytesMessage { format, data })
+    };
+    let join = |label: &str| {
+        let mut options = victim.options.clone();
+        options.label = [label].into_iter().collect();
+        crate::join::<BytesMessage, BytesMessage>(options, super::SOON).unwrap()
+    };
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    let senders: Vec<_> = (0..3).map(|i| join(&format!("sender {i}"))).collect();
+    for (i, (sender, _)) in senders.iter().enumerate() {
+        let mut full = 0;
+        for to in 0..DEAF {
+            // A send that waits would wait for ever.
+            let label = format!("deaf {to}");
+            match sender.try_send(message(&label, i as u16)) {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), crate::SendError::Full(_)) => full += 1,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        assert_eq!(full, DEAF - 16);
+    }
+    // Eight handles of each link at its maker, and four of each that is kept.
+    assert!(descriptors() < before + senders.len() * (DEAF * 8 + 16 * 4 + 20) + 1000);
+    for (i, (sender, _)) in senders.iter().enumerate() {
+        for round in 0..3 {
+            let label = format!("healthy {i} {round}");
+            let (_sender, healthy) = join(&label);
+            let sent = sender.send_timeout(message(&label, 7), Some(Duration::from_secs(5)));
+            assert!(sent.is_ok(), "sender {i}, first contact {round}: {sent:?}");
+            assert_eq!(healthy.recv(super::SOON).unwrap().payload.format, 7);
+        }
+    }
+    // One that was kept, and one that was put off: both are introduced once there is room.
+    for to in [0, DEAF - 1] {
+        let liar = &deaf[to];
+        let mut links = Vec::new();
+        while links.len() < senders.len() {
+            let handles = liar.introduced();
+            links.push(super::receivers::HandReceiver::accept(handles));
+        }
+        let label = format!("deaf {to}");
+        for (sender, _) in &senders {
+            let sent = sender.send_timeout(message(&label, 9), Some(Duration::from_secs(5)));
+            assert!(sent.is_ok(), "to {label}: {sent:?}");
+        }
+        let filled = links.iter().filter(|link| link.tail() != link.start());
+        assert_eq!(filled.count(), senders.len());
+    }
+}

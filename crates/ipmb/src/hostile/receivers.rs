@@ -17,7 +17,7 @@ use std::{
 };
 
 /// The receiver's end of a link, by hand.
-struct HandReceiver {
+pub(super) struct HandReceiver {
     records: Mapping,
     returns: Mapping,
     side: Channel,
@@ -25,7 +25,7 @@ struct HandReceiver {
 }
 
 impl HandReceiver {
-    fn accept(handles: Vec<Handle>) -> Self {
+    pub(super) fn accept(handles: Vec<Handle>) -> Self {
         let [records, returns, bell, side] = <[Handle; 4]>::try_from(handles).unwrap();
         let map = |handle, protection| {
             let memory = Memory::from_peer(handle, 1, 1 << 30).unwrap();
@@ -42,11 +42,11 @@ impl HandReceiver {
         link
     }
 
-    fn start(&self) -> u64 {
+    pub(super) fn start(&self) -> u64 {
         word(&self.records, super::link::AT_START).load(Ordering::Relaxed)
     }
 
-    fn tail(&self) -> u64 {
+    pub(super) fn tail(&self) -> u64 {
         word(&self.records, AT_INDEX).load(Ordering::Acquire)
     }
 

@@ -129,6 +129,7 @@ struct Deaf;
 
 impl crate::control::membership::Events for Deaf {
     fn directory_changed(&self) {}
+    fn put_off(&self, _: u64) {}
     fn introduced(&self, _: u64, _: u64, _: sys::Received) -> Option<sys::Received> {
         None
     }

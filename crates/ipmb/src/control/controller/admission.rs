@@ -14,7 +14,7 @@ use crate::{
     sys::{self, AsHandle, AsSource, Channel, Interest, MembersMark, Peer, Received, Spare},
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     io,
     sync::Arc,
     time::Instant,
@@ -97,12 +97,13 @@ impl Controller {
                 owes_directory: false,
                 owes_done: 0,
                 pending: VecDeque::new(),
+                put_off: BTreeMap::new(),
+                owes_again: BTreeMap::new(),
                 writable_wanted: false,
                 estate: Vec::new(),
                 estate_size: (0, 0),
                 left_too_much: false,
                 left: false,
-                hung_up: false,
                 budget: Budget::new(Instant::now()),
             },
         );

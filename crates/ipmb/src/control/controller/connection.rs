@@ -10,7 +10,11 @@ use crate::{
     },
     sys::{AsHandle, AsSource, Channel, Interest, Peer},
 };
-use std::{collections::VecDeque, io, time::Instant};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    time::Instant,
+};
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -47,10 +51,12 @@ pub(super) struct Connection {
     /// Answers that it waits for.
     pub(super) owes_done: u32,
     pub(super) pending: VecDeque<Introduction>,
+    /// Receiver and number of the introductions that were not kept: one of each receiver.
+    pub(super) put_off: BTreeMap<u64, u64>,
+    /// Those of them that it is to make again.
+    pub(super) owes_again: BTreeMap<u64, u64>,
     pub(super) writable_wanted: bool,
     pub(super) left: bool,
-    /// Nothing comes any more but what it has sent.
-    pub(super) hung_up: bool,
     pub(super) budget: Budget,
     /// What it leaves behind, in good order or not at all: it keeps all of it itself until its leave is confirmed.
     pub(super) estate: Vec<Parked>,
@@ -73,6 +79,11 @@ impl Connection {
             self.channel.send(&protocol::encode(&ToMember::Look), &[])?;
             self.owes_look = false;
         }
+        while let Some((to, link)) = self.owes_again.first_key_value() {
+            let (to, packet) = (*to, protocol::encode(&ToMember::Again { link: *link }));
+            self.channel.send(&packet, &[])?;
+            self.owes_again.remove(&to);
+        }
         while self.owes_done > 0 {
             self.channel.send(&protocol::encode(&ToMember::Done), &[])?;
             self.owes_done -= 1;
@@ -91,7 +102,7 @@ impl Connection {
     }
 
     pub(super) fn is_indebted(&self) -> bool {
-        self.owes_directory || self.owes_look || self.owes_done > 0
+        self.owes_directory || self.owes_look || self.owes_done > 0 || !self.owes_again.is_empty()
     }
 
     /// Whether it has not yet shown that it knows the token.

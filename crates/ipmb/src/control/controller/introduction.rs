@@ -1,12 +1,13 @@
 //! Passing on the handles of new links. An introduction whose receiver has no room waits with its maker's connection, so
-//! that nothing grows with a member that does not read.
+//! that nothing grows with a member that does not read. Of a maker that has too many of them waiting no more are kept; it is told to
+//! make the introduction again when its receiver may have room.
 
-use super::{Controller, PENDING, Wiring};
+use super::{Controller, Wiring};
 use crate::{
     control::protocol::{self, ToMember},
     sys::{self, AsHandle, BorrowedHandle, Received},
 };
-use std::io;
+use std::{collections::BTreeMap, io};
 
 /// The handles of a new link on their way.
 #[derive(Debug)]
@@ -75,7 +76,6 @@ impl Controller {
             let Some(connection) = self.connections.get_mut(&token) else {
                 continue;
             };
-            let was_full = connection.pending.len() >= PENDING;
             for introduction in std::mem::take(&mut connection.pending) {
                 if let Some(waiting) = self.introduce(introduction, wiring)
                     && let Some(connection) = self.connections.get_mut(&token)
@@ -83,11 +83,41 @@ impl Controller {
                     connection.pending.push_back(waiting);
                 }
             }
-            if let Some(connection) = self.connections.get_mut(&token)
-                && was_full
-                && connection.pending.len() < PENDING
-            {
-                connection.restore_interest(token, wiring);
+        }
+        self.ask_again(wiring);
+    }
+
+    /// Whether there is no point in trying to pass an introduction on to this receiver now.
+    fn has_no_room(&self, to: u64) -> bool {
+        match self.ids.get(&to).and_then(|t| self.connections.get(t)) {
+            Some(receiver) => receiver.writable_wanted || self.retry.is_some(),
+            None => self.absent.contains_key(&to) || self.settle_by.is_some(),
+        }
+    }
+
+    /// Has the makers of introductions that were not kept make them again, where that may help by now. Also where the
+    /// receiver is gone: then they are told that.
+    fn ask_again(&mut self, wiring: &mut dyn Wiring) {
+        let waiting = self
+            .connections
+            .iter()
+            .filter(|(_, c)| !c.put_off.is_empty());
+        let tokens: Vec<u64> = waiting.map(|(token, _)| *token).collect();
+        for token in tokens {
+            let Some(connection) = self.connections.get_mut(&token) else {
+                continue;
+            };
+            let put_off = std::mem::take(&mut connection.put_off);
+            let (stay, again) = put_off
+                .into_iter()
+                .partition(|(to, _)| self.has_no_room(*to));
+            if let Some(connection) = self.connections.get_mut(&token) {
+                connection.put_off = stay;
+                self.owe(
+                    token,
+                    |c| c.owes_again.extend::<BTreeMap<_, _>>(again),
+                    wiring,
+                );
             }
         }
     }

@@ -32,8 +32,6 @@ const PROVE: Duration = Duration::from_secs(5);
 /// Connections in all, and those of them that have not proved themselves yet.
 const CONNECTIONS: usize = 60_000;
 const UNPROVED: usize = 64;
-/// Introductions of one member that wait for their receivers.
-const PENDING: usize = 16;
 /// Introductions that wait although their makers are gone; each has four handles.
 const ORPHANS: usize = 128;
 /// Why a connection ends that did nothing wrong.
@@ -148,9 +146,7 @@ impl Controller {
             self.pass_on(wiring);
             wiring.change(self.seat.source(), self.seat_token, Interest::Readable);
             for (token, connection) in &self.connections {
-                if connection.pending.len() < PENDING {
-                    connection.restore_interest(*token, wiring);
-                }
+                connection.restore_interest(*token, wiring);
             }
         }
         let late: Vec<u64> = self
@@ -173,11 +169,6 @@ impl Controller {
         if self.connections.contains_key(&event.token) {
             if event.writable {
                 self.writable(event.token, wiring);
-            }
-            if event.hangup
-                && let Some(connection) = self.connections.get_mut(&event.token)
-            {
-                connection.hung_up = true;
             }
             if event.readable || event.hangup {
                 self.read(event.token, wiring);
@@ -207,17 +198,6 @@ impl Controller {
             let Some(connection) = self.connections.get_mut(&token) else {
                 return;
             };
-            if connection.pending.len() >= PENDING && connection.hung_up {
-                // What it said last is still to be read; what waits, waits without it.
-                let pending = std::mem::take(&mut connection.pending);
-                self.adopt(pending);
-                continue;
-            }
-            if connection.pending.len() >= PENDING {
-                // It stays unread until its introductions have gone on.
-                wiring.change(connection.channel.source(), token, Interest::Hangup);
-                return;
-            }
             let mut handles = Received::default();
             let most = connection.handles_max();
             let mut recv = || {

@@ -4,7 +4,7 @@ use super::{Controller, Wiring, introduction::Introduction};
 use crate::{
     control::{
         membership::Parked,
-        protocol::{LEFT_BYTES, LEFT_HANDLES, LINK_HANDLES, ToController},
+        protocol::{LEFT_BYTES, LEFT_HANDLES, LINK_HANDLES, PENDING, ToController},
     },
     label::CODE_MAX,
     sys::{self, Handle, Memory, Protection, Received},
@@ -46,7 +46,12 @@ impl Controller {
                 if let Some(introduction) = self.introduce(introduction, wiring)
                     && let Some(connection) = self.connections.get_mut(&token)
                 {
-                    connection.pending.push_back(introduction);
+                    // While sixteen receivers do not read, others are met all the same: only its number is kept.
+                    if connection.pending.len() < PENDING {
+                        connection.pending.push_back(introduction);
+                    } else {
+                        connection.put_off.insert(to, link);
+                    }
                 }
                 Ok(())
             }

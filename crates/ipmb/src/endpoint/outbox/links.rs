@@ -2,7 +2,7 @@
 
 use super::{Outbox, waiting::Waiting};
 use crate::{
-    control::protocol::{self, ToController},
+    control::protocol::{self, PENDING, ToController},
     endpoint::{core::Core, gate::Gate},
     link::outgoing::Outgoing,
     sys::Channel,
@@ -22,8 +22,12 @@ pub(crate) struct Link {
     pub(crate) gate: Arc<Gate>,
     /// For how long to look for space before that.
     pub(crate) spin: Duration,
-    /// The generation of the controller that has the introduction.
+    /// The receiver has it, or the controller has its introduction for good: what is put into it arrives, though its sender dies.
     introduced: bool,
+    /// Its introduction was sent while too many others waited, so that the controller may not keep it.
+    tried: bool,
+    /// Messages may lie in it since an introduction before: a new controller gets its introduction first.
+    promised: bool,
     /// Up to where it was used at the last look for idle links, if nothing lay in it.
     pub(super) seen: Option<u64>,
     /// It was not used since then.
@@ -46,14 +50,15 @@ impl Outbox {
         self.links.get_mut(slot)?.as_mut().filter(|l| l.introduced)
     }
 
-    /// Makes the link to a peer and introduces it. `WouldBlock`: the controller has no room for the introduction now.
+    /// Makes the link to a peer and introduces it. `WouldBlock`: the controller has no room for the introduction now, or is not
+    /// bound to keep it, and the receiver has not accepted the link yet.
     pub(crate) fn make_link(&mut self, core: &Core, peer: u64) -> io::Result<()> {
         let channel = core.membership.status().channel.clone();
         let channel = channel.ok_or(io::ErrorKind::WouldBlock)?;
-        if let Some(slot) = self.slots.get(&peer)
-            && let Some(Some(link)) = self.links.get_mut(*slot)
+        if let Some(slot) = self.slots.get(&peer).copied()
+            && let Some(Some(_)) = self.links.get(slot)
         {
-            return introduce(link, &channel);
+            return self.introduce(slot, &channel);
         }
         let start = u64::from_ne_bytes(crate::control::proof::random()?);
         let members = self.reader.as_ref().map(|r| &r.members);
@@ -62,17 +67,18 @@ impl Outbox {
         let number = self.next_number;
         self.next_number += 1;
         core.orders.watch(number, out.side().clone());
-        let mut link = Link {
+        let link = Link {
             out,
             peer,
             number,
             gate: Arc::default(),
             spin: core.options.spin,
             introduced: false,
+            tried: false,
+            promised: false,
             seen: None,
             idle: false,
         };
-        let introduced = introduce(&mut link, &channel);
         let slot = match self.links.iter().position(Option::is_none) {
             Some(slot) => slot,
             None => {
@@ -82,6 +88,7 @@ impl Outbox {
         };
         self.links[slot] = Some(link);
         self.slots.insert(peer, slot);
+        let introduced = self.introduce(slot, &channel);
         self.watch_idle(core);
         self.watch_if_needed(core);
         introduced
@@ -93,12 +100,58 @@ impl Outbox {
         if again {
             for link in self.links.iter_mut().flatten() {
                 link.introduced &= link.out.offer().is_none();
+                link.tried = false;
             }
         }
-        self.links
-            .iter_mut()
-            .flatten()
-            .try_for_each(|link| introduce(link, channel))
+        let promised = |l: &Option<Link>| l.as_ref().map(|l| l.promised);
+        // Those first of which some have been told that they are usable: there is room for as many.
+        for first in [true, false] {
+            for slot in 0..self.links.len() {
+                if self.links.get(slot).and_then(promised) != Some(first) {
+                    continue;
+                }
+                match self.introduce(slot, channel) {
+                    // It is with the controller, which may not keep it.
+                    Err(_) if self.is_tried(slot) => {}
+                    done => done?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The controller did not keep the introduction of a link.
+    pub(crate) fn put_off(&mut self, number: u64) {
+        let mut links = self.links.iter_mut().flatten();
+        if let Some(link) = links.find(|l| l.number == number)
+            && link.out.offer().is_some()
+        {
+            (link.introduced, link.tried) = (false, false);
+        }
+    }
+
+    /// Whether there is a link to a peer that is not usable before the peer has accepted it.
+    pub(crate) fn awaits_acceptance(&self, peer: u64) -> bool {
+        self.slots
+            .get(&peer)
+            .is_some_and(|slot| self.is_tried(*slot))
+    }
+
+    fn is_tried(&self, slot: usize) -> bool {
+        let link = self.links.get(slot).and_then(Option::as_ref);
+        link.is_some_and(|l| l.tried)
+    }
+
+    /// Sends the introduction of the link in this slot unless it was sent. An error says that the link is not usable yet.
+    fn introduce(&mut self, slot: usize, channel: &Channel) -> io::Result<()> {
+        let links = self.links.iter_mut().flatten();
+        let waiting =
+            links.filter_map(|l| (l.introduced || l.tried).then(|| l.out.offer().is_some()));
+        let few = waiting.filter(|waits| *waits).count() < PENDING;
+        match self.links.get_mut(slot) {
+            Some(Some(link)) => introduce(link, channel, few),
+            _ => Ok(()),
+        }
     }
 
     /// The controller says that there is no such receiver. It has no say about a link that was accepted.
@@ -166,14 +219,18 @@ impl Outbox {
         {
             core.orders.listen(number, false);
             let peer = link.peer;
+            if !std::mem::replace(&mut link.introduced, true) {
+                // Senders may wait for it.
+                core.membership.change(|_| {});
+            }
             self.tell_of_room(peer);
         }
         self.pump(core);
     }
 }
 
-/// Sends an introduction unless it was sent.
-fn introduce(link: &mut Link, channel: &Channel) -> io::Result<()> {
+/// Sends an introduction unless it was sent. `few`: so few others wait that the controller keeps it.
+fn introduce(link: &mut Link, channel: &Channel, few: bool) -> io::Result<()> {
     if link.introduced {
         return Ok(());
     }
@@ -181,11 +238,18 @@ fn introduce(link: &mut Link, channel: &Channel) -> io::Result<()> {
         link.introduced = true;
         return Ok(());
     };
+    if link.tried {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
     let packet = protocol::encode(&ToController::Introduce {
         to: link.peer,
         link: link.number,
     });
     channel.send(&packet, &offer.handles())?;
-    link.introduced = true;
-    Ok(())
+    (link.introduced, link.tried) = (few, !few);
+    link.promised |= few;
+    match few {
+        true => Ok(()),
+        false => Err(io::ErrorKind::WouldBlock.into()),
+    }
 }

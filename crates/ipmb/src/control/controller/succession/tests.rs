@@ -31,6 +31,7 @@ struct Nobody;
 
 impl Events for Nobody {
     fn directory_changed(&self) {}
+    fn put_off(&self, _: u64) {}
     fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
         None
     }
