@@ -15,9 +15,9 @@ use std::{
 pub(crate) trait Events: Send + Sync {
     /// A new directory, or one that has settled, or a change that was asked for.
     fn directory_changed(&self);
-    /// Another endpoint made a link to this one. Gives the handles back when there is no memory to accept it now.
     /// The controller did not keep the introduction of this link: make it again when introductions are due.
     fn put_off(&self, link: u64);
+    /// Another endpoint made a link to this one. Gives the handles back when there is no memory to accept it now.
     fn introduced(&self, from: u64, link: u64, handles: Received) -> Option<Received>;
     /// Sends the introductions that are due; `again`: to a controller who knows nothing of those that were sent before.
     fn introduce(&self, channel: &Channel, again: bool) -> io::Result<()>;

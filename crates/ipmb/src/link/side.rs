@@ -77,7 +77,8 @@ pub(crate) fn take(
     while handles.len() < count {
         let before = handles.len();
         let mut bytes = [0; HEADER + 1];
-        let packet = match side.recv_with(&mut bytes, handles, (count - before).min(MAX_HANDLES)) {
+        // As many as there may be: a record that was given up can have had more than this one.
+        let packet = match side.recv_with(&mut bytes, handles, MAX_HANDLES) {
             Ok(packet) => packet,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(TakeError::Broken("a record came before its handles"));
@@ -101,22 +102,12 @@ pub(crate) fn take(
                     "a flood of handles that belong to nothing",
                 ));
             }
-            if packet.surplus {
-                // It is still there. Not left to the channel to throw away: that would wait until its handles are closed.
-                match side.recv_with(&mut bytes, &mut Received::default(), MAX_HANDLES) {
-                    Ok(_) => {}
-                    Err(e) if crate::sys::exhausted(&e).is_some() => {
-                        return Err(TakeError::Exhausted(e));
-                    }
-                    Err(_) => return Err(TakeError::Broken("the side channel failed")),
-                }
-            }
             continue;
         }
         if theirs > number {
             return Err(TakeError::Broken("handles of a later record"));
         }
-        if packet.surplus || handles.len() == before {
+        if packet.surplus || handles.len() == before || handles.len() > count {
             return Err(TakeError::Broken("a wrong number of handles"));
         }
     }

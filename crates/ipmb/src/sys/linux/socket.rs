@@ -368,6 +368,7 @@ impl Channel {
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
+    #[cfg(test)]
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let (len, _) = read(|| {
             call!(recv(

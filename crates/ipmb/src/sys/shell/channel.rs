@@ -62,10 +62,6 @@ impl Channel {
         match self.0 {}
     }
 
-    pub(crate) fn peek(&self, _buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0 {}
-    }
-
     pub(crate) fn skip(&self) -> io::Result<usize> {
         match self.0 {}
     }

@@ -417,6 +417,7 @@ impl Channel {
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
+    #[cfg(test)]
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut state = self.core.state();
         if !self.core.fill(&mut state)? {
