@@ -66,6 +66,8 @@ impl Ends {
     /// An end of a channel in whose queue such a socket lies: closing the one closes the other.
     fn nested(&mut self) -> Handle {
         let (a, b) = Channel::pair(0).unwrap();
+        // An empty packet looks like the end of the channel.
+        assert_eq!(rustix::io::write(&a, &[]).unwrap(), 0);
         a.send(&[1], &[self.lingering().as_fd()]).unwrap();
         // The other end is left open for good: its close would say that nothing more comes.
         std::mem::forget(a);

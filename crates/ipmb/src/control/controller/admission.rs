@@ -24,6 +24,13 @@ impl Controller {
     /// Takes the connections that wait.
     pub(super) fn accept(&mut self, wiring: &mut dyn Wiring) {
         for _ in 0..256 {
+            // First of all the place that the last one who was turned away has left: it is free once that is closed.
+            if self.spare.is_none() {
+                match Spare::new() {
+                    Ok(spare) => self.spare = Some(spare),
+                    Err(e) => return self.stop_accepting(&e, wiring),
+                }
+            }
             match self.seat.accept() {
                 Ok((channel, peer)) => {
                     self.said_short = false;
@@ -32,11 +39,7 @@ impl Controller {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if sys::exhausted(&e).is_some() => {
                     if !self.turn_one_away() {
-                        self.say_short(format_args!("a connection could not be accepted: {e}"));
-                        // The queue stays readable; do not spin on it.
-                        wiring.change(self.seat.source(), self.seat_token, Interest::Hangup);
-                        self.look_again_soon();
-                        return;
+                        return self.stop_accepting(&e, wiring);
                     }
                 }
                 Err(e) => {
@@ -47,10 +50,17 @@ impl Controller {
         }
     }
 
+    /// Leaves connections alone for a while: there is no room for them.
+    fn stop_accepting(&mut self, why: &io::Error, wiring: &mut dyn Wiring) {
+        self.say_short(format_args!("a connection could not be accepted: {why}"));
+        // The queue stays readable; do not spin on it.
+        wiring.change(self.seat.source(), self.seat_token, Interest::Hangup);
+        self.look_again_soon();
+    }
+
     /// There is no descriptor left for another connection: takes one with the spare descriptor, to say so.
     fn turn_one_away(&mut self) -> bool {
         if self.spare.take().is_none() {
-            self.spare = Spare::new().ok();
             return false;
         }
         let accepted = self.seat.accept();
@@ -62,7 +72,6 @@ impl Controller {
             ));
             refuse(&channel, Refused::Full);
         }
-        self.spare = Spare::new().ok();
         turned_away
     }
 

@@ -85,15 +85,13 @@ impl Socket {
         unsafe { ManuallyDrop::take(&mut this.fd) }.into_owned()
     }
 
-    /// Whether there is nothing in the queue and never will be, once both directions are shut down.
-    fn is_drained(&self) -> bool {
+    /// Whether a copy has nothing in its queue, into which nobody but this process puts anything. Of other ends that cannot be
+    /// known: an empty packet looks like the end, and there may be more behind it.
+    fn is_empty(&self) -> bool {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         match read(|| call!(recv(&*self.fd, &mut [0u8; 1][..], flags))) {
             Ok((len, _)) => len == 0,
-            // Of a copy, into which nobody but this process puts anything.
-            Err(Errno::AGAIN) => self.lent,
-            Err(Errno::NOTCONN) => is_never_connected(&self.fd),
-            Err(_) => false,
+            Err(e) => e == Errno::AGAIN,
         }
     }
 }
@@ -101,12 +99,11 @@ impl Socket {
 impl Drop for Socket {
     fn drop(&mut self) {
         let _dropping = crate::crash::dropping();
-        let forked = self.fd.forked();
-        if !forked && !self.lent {
-            // From here on nobody can put anything into the queue, so that the next look at it holds.
+        let at_once = self.fd.forked() || self.lent && self.is_empty();
+        if !at_once && !self.lent {
+            // The other end need not wait for that.
             let _ = call!(shutdown(&*self.fd, Shutdown::Both));
         }
-        let at_once = forked || self.is_drained();
         // SAFETY: dropped once, here; `into_owned` forgets `self`.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         if !at_once {

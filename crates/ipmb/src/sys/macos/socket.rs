@@ -15,7 +15,7 @@
 //! Whoever made a channel may still have the end that it handed over, and change its flags and options. So no read or write
 //! relies on them: all say for themselves that they neither wait nor raise a signal.
 
-use super::{adopt, adopt_raw, fork::Fd};
+use super::{adopt, adopt_raw, dispose, fork::Fd};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     fs::OFlags,
@@ -447,8 +447,17 @@ impl Channel {
         let Some(head) = self.look(&mut seen, &mut [])? else {
             return Ok(0);
         };
-        self.take(head, &mut [], &mut Vec::new())?;
+        let mut handles = Vec::new();
+        let taken = self.take(head, &mut [], &mut handles);
+        dispose(handles);
+        taken?;
         Ok(head.len)
+    }
+
+    /// Whether to take the next packet would be to close handles, and maybe to wait for that: never, as
+    /// [`Channel::skip`] leaves that to the closing thread.
+    pub(crate) fn peek_has_handles(&self) -> bool {
+        false
     }
 
     /// Looks at the head of the next packet and at what follows it. `None` at the end.

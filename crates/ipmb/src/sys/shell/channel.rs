@@ -66,6 +66,10 @@ impl Channel {
         match self.0 {}
     }
 
+    pub(crate) fn peek_has_handles(&self) -> bool {
+        match self.0 {}
+    }
+
     pub(crate) fn into_handle(self) -> io::Result<Handle> {
         match self.0 {}
     }

@@ -448,6 +448,12 @@ impl Channel {
         Ok(1)
     }
 
+    /// Whether to take the next packet would be to close handles, and maybe to wait for that: closes are not
+    /// known to wait here.
+    pub(crate) fn peek_has_handles(&self) -> bool {
+        false
+    }
+
     /// Gives the end's handle up.
     pub(crate) fn into_handle(self) -> io::Result<Handle> {
         let pipe = self.core.state().pipe.take();
