@@ -301,6 +301,8 @@ impl Conductor {
                     let others = self.candidates();
                     if others {
                         self.prober.probe(self.last_kill)?;
+                        // The same load without a kill, to compare with.
+                        self.prober.probe_calm()?;
                     }
                 }
             }

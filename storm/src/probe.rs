@@ -18,8 +18,9 @@ pub struct Prober {
     pub joined: Vec<u64>,
     /// From the kill until it had an answer from every survivor.
     pub served: Vec<u64>,
-    /// The same without a kill.
-    pub calm: Vec<u64>,
+    /// The same two without a kill, from the call of `join`.
+    pub calm_joined: Vec<u64>,
+    pub calm_served: Vec<u64>,
 }
 
 impl Prober {
@@ -30,7 +31,8 @@ impl Prober {
             next: 0,
             joined: Vec::new(),
             served: Vec::new(),
-            calm: Vec::new(),
+            calm_joined: Vec::new(),
+            calm_served: Vec::new(),
         }
     }
 
@@ -42,11 +44,12 @@ impl Prober {
         Ok(())
     }
 
-    /// Measures when nobody was killed.
+    /// Measures when nobody was killed: what a newcomer takes under this load, whatever becomes of the controller.
     pub fn probe_calm(&mut self) -> Result<(), String> {
         let since = now();
-        let (_, served) = self.exchange()?;
-        self.calm.push(served - since);
+        let (joined, served) = self.exchange()?;
+        self.calm_joined.push(joined - since);
+        self.calm_served.push(served - since);
         Ok(())
     }
 

@@ -257,9 +257,14 @@ pub fn print(board: &Board, conductor: &Conductor, words: &LastWords) {
         "  was answered by all survivors: {}",
         percentiles(&prober.served)
     );
+    println!("under the same load, without a kill, from the start of its join until a newcomer");
     println!(
-        "  (the latter without a kill:    {})",
-        percentiles(&prober.calm)
+        "  had joined:                    {}",
+        percentiles(&prober.calm_joined)
+    );
+    println!(
+        "  was answered by all survivors: {}",
+        percentiles(&prober.calm_served)
     );
 }
 
