@@ -62,17 +62,18 @@ extern crate self as ipmb;
 
 mod error;
 mod fault;
-// The liars forge what Linux has: sealed memories, and the sockets of its backend.
-#[cfg(all(test, not(loom), any(target_os = "linux", target_os = "android")))]
-mod hostile;
 mod label;
+// They forge what Linux has: sealed memories, and the sockets of its backend.
+#[cfg(all(
+    any(test, fuzzing),
+    not(loom),
+    any(target_os = "linux", target_os = "android")
+))]
+mod liars;
 mod link;
 mod memory;
 mod message;
 mod options;
-#[cfg(all(any(test, fuzzing), not(loom)))]
-#[doc(hidden)]
-pub mod oracle;
 mod selector;
 mod stats;
 mod sync;
@@ -84,6 +85,9 @@ pub use endpoint::{EndpointReceiver, EndpointSender, Iter, Loan, join};
 pub use error::{DecodeError, Error, JoinError, RecvError, Resource, SendError, TrySendError};
 pub use ipmb_derive::{MessageBox, TypeUuid};
 pub use label::{Label, LabelOp};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use liars::oracle;
 pub use memory::{MemoryRegion, MemoryRegistry};
 pub use message::{
     BytesMessage, BytesView, Encoder, Message, MessageBox, Object, Payload, TypeUuid,

@@ -20,8 +20,8 @@ fn files_are_left_out_without_a_word() {
             "its system calls are those of Linux on x86-64",
         ),
         (
-            "unit::hostile",
-            "its liars have sealed memories and packet sockets",
+            "unit::liars",
+            "they forge sealed memories and packet sockets",
         ),
     ] {
         needs_linux(file, why);

@@ -5,8 +5,6 @@
 //! whether the receiver sleeps. A **side channel** carries handles, wakes a sender that waits for space, and hangs up
 //! when either side dies. Nothing shared has two writers, so nothing shared needs to be undone when a process dies.
 
-#[cfg(all(any(test, fuzzing), not(loom)))]
-pub(crate) mod by_hand;
 pub(crate) mod doorbell;
 pub(crate) mod incoming;
 pub(crate) mod layout;

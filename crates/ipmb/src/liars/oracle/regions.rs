@@ -1,7 +1,14 @@
 use super::{odd_handle, step, up_to};
 use crate::{Error, MemoryRegion, Object, sys::Handle};
 use arbitrary::Unstructured;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd};
+use rustix::{
+    fs::{
+        FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, fstat,
+        ftruncate, memfd_create, open,
+    },
+    io::pwrite,
+};
+use std::os::fd::{AsFd, AsRawFd};
 
 const LIMIT: u64 = 1 << 20;
 
@@ -13,58 +20,43 @@ fn memory(input: &mut Unstructured<'_>) -> Handle {
         4095,
         4096,
         4097,
-        LIMIT as i64,
-        LIMIT as i64 + 1,
+        LIMIT,
+        LIMIT + 1,
         1 << 40,
-        i64::MAX,
+        i64::MAX as u64,
     ];
     let size = sizes[up_to(input, sizes.len() - 1)];
-    let huge = if step(input, 16) == 15 {
-        libc::MFD_HUGETLB
-    } else {
-        0
-    };
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: the name is terminated; the result is checked.
-    let fd = unsafe { libc::memfd_create(c"oracle".as_ptr(), flags | huge) };
-    if fd < 0 {
+    let mut flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    if step(input, 16) == 15 {
+        flags |= MemfdFlags::HUGETLB;
+    }
+    let Ok(fd) = memfd_create(c"oracle", flags) else {
         return odd_handle(input);
-    }
-    // SAFETY: opened just now.
-    let fd = unsafe { Handle::from_raw_fd(fd) };
-    let seals = match step(input, 2) {
-        0 => libc::F_SEAL_SHRINK | libc::F_SEAL_GROW,
-        _ => up_to(input, 31) as libc::c_int,
     };
-    // SAFETY: calls on an open descriptor, without pointers. Where they fail it is another odd memory.
-    unsafe {
-        libc::ftruncate(fd.as_raw_fd(), size);
-        libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals);
-    }
+    let seals = match step(input, 2) {
+        0 => SealFlags::SHRINK | SealFlags::GROW,
+        _ => SealFlags::from_bits_retain(up_to(input, 31) as u32),
+    };
+    // Where these fail it is another odd memory.
+    let _ = ftruncate(&fd, size);
+    let _ = fcntl_add_seals(&fd, seals);
     match step(input, 8) {
-        5 => reopen(&fd, libc::O_RDONLY),
-        6 => reopen(&fd, libc::O_PATH),
-        7 => reopen(&fd, libc::O_RDWR),
+        5 => reopen(fd, OFlags::RDONLY),
+        6 => reopen(fd, OFlags::PATH),
+        7 => reopen(fd, OFlags::RDWR),
         _ => fd,
     }
 }
 
-fn reopen(fd: &Handle, how: libc::c_int) -> Handle {
-    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
-    // SAFETY: the path is terminated.
-    let again = unsafe { libc::open(path.as_ptr(), how | libc::O_CLOEXEC) };
+fn reopen(fd: Handle, how: OFlags) -> Handle {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     // A memory that is sealed against writing is not opened for it.
-    match again < 0 {
-        true => fd.try_clone().unwrap(),
-        // SAFETY: opened just now.
-        false => unsafe { Handle::from_raw_fd(again) },
-    }
+    open(path, how | OFlags::CLOEXEC, Mode::empty()).unwrap_or(fd)
 }
 
 /// Whether a byte can be written by somebody else who has the memory.
 fn can_be_written(fd: &Handle) -> bool {
-    // SAFETY: one byte is read from a string.
-    unsafe { libc::pwrite(fd.as_raw_fd(), c"x".as_ptr().cast(), 1, 0) == 1 }
+    pwrite(fd, b"x", 0) == Ok(1)
 }
 
 /// Somebody hands over a memory, or something else, and keeps a handle of it. What passes for a region is one: all of it can be
@@ -85,18 +77,11 @@ pub fn regions(bytes: &[u8]) {
         Err(Error::NotARegion(_) | Error::RegionTooLarge { .. }) => return,
         Err(other) => panic!("not told from a fault of the system: {other}"),
     };
-    // SAFETY: all zero is a valid status.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
-    // SAFETY: the kernel writes the status only.
-    unsafe { libc::fstat(kept.as_raw_fd(), &raw mut status) };
     let size = region.buffer_size();
-    assert_eq!(size, status.st_size as u64);
-    // SAFETY: no pointers.
-    let grown = unsafe { libc::ftruncate(kept.as_raw_fd(), 1 << 30) };
-    assert_ne!(grown, 0, "it can grow");
+    assert_eq!(size, fstat(&kept).unwrap().st_size as u64);
+    assert!(ftruncate(&kept, 1 << 30).is_err(), "it can grow");
     for _ in 0..4 {
-        // SAFETY: no pointers.
-        let shrunk = size > 0 && unsafe { libc::ftruncate(kept.as_raw_fd(), 0) } == 0;
+        let shrunk = size > 0 && ftruncate(&kept, 0).is_ok();
         assert!(!shrunk, "it can shrink");
         match step(input, 6) {
             0 if size <= LIMIT => {
@@ -130,10 +115,9 @@ pub fn regions(bytes: &[u8]) {
             let before = frozen.first().copied();
             assert!(!can_be_written(&kept), "a frozen region is written to");
             assert_eq!(frozen.first().copied(), before);
-            let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-            // SAFETY: no pointers.
-            let punched = unsafe { libc::fallocate(kept.as_raw_fd(), mode, 0, 4096) };
-            assert_ne!(punched, 0, "a hole in a frozen region");
+            let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            let punched = fallocate(&kept, mode, 0, 4096);
+            assert!(punched.is_err(), "a hole in a frozen region");
         }
     }
 }

@@ -238,7 +238,7 @@ fn greets_an_honest_one(bus: &Bus, controller: &mut Controller, wiring: &mut Tok
     }
     // It can meet itself by way of the controller.
     honest.say(&ToController::Introduce { to: id, link: 5 }, &{
-        let mut link = crate::link::by_hand::HandLink::new();
+        let mut link = crate::liars::by_hand::HandLink::new();
         link.offer()
     });
     serve(controller, wiring, false);

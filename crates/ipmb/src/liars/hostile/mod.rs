@@ -6,7 +6,7 @@
 //!
 //! | file | who lies |
 //! |---|---|
-//! | `member.rs`, `link/by_hand.rs` | the tools: a member by hand, a link by hand |
+//! | `member.rs`, `../by_hand.rs` | the tools: a member by hand, a link by hand |
 //! | `senders.rs` | the sender of a link |
 //! | `offers.rs` | the maker of a link, in the handles that it offers |
 //! | `receivers.rs` | the receiver of a link |
@@ -26,7 +26,7 @@ mod offers;
 mod receivers;
 mod senders;
 
-use crate::link::by_hand as link;
+use super::by_hand as link;
 use crate::{
     BytesMessage, EndpointReceiver, EndpointSender, Message, Options, Selector, label,
     sync::process::{AtomicBool, AtomicU32, Ordering},

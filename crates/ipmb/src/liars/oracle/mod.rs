@@ -15,8 +15,6 @@
 //! | `writers.rs` | the receiver of a link, to its sender |
 //! | `regions.rs` | whoever hands over a memory region |
 //!
-//! Compiled in for tests and for fuzzing only.
-
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
 
 mod controllers;

@@ -1,8 +1,8 @@
 use super::{odd_number, some_bytes, step, up_to};
 use crate::{
     LabelOp,
+    liars::by_hand::{AT_ACCEPTED, AT_INDEX, AT_RELEASED, HEADER, half, word},
     link::{
-        by_hand::{AT_ACCEPTED, AT_INDEX, AT_RELEASED, HEADER, half, word},
         layout::BLOCKS,
         outgoing::{Origin, Outgoing, Parcel, Refusal},
     },

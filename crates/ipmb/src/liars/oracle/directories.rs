@@ -2,7 +2,7 @@ use super::{odd_number, some_bytes, step, up_to};
 use crate::{
     control::directory::{Directory, Listed, Reader},
     label,
-    link::by_hand::{half, word},
+    liars::by_hand::{half, word},
     sys::{Mapping, Memory, Protection},
 };
 use arbitrary::Unstructured;

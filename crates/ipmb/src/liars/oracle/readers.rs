@@ -1,13 +1,11 @@
 use super::{borrowed, odd_handles, odd_number, some_bytes, step, up_to};
 use crate::{
     BytesMessage, MessageBox, Payload, TypeUuid,
-    link::{
-        by_hand::{
-            self, AT_INDEX, BLOCK, CAPACITY, HAS_HANDLES, HAS_UUID, HEADER, HandLink, INLINE, PAD,
-            half, memory, word,
-        },
-        incoming::{Incoming, Kept, Record, Trouble},
+    liars::by_hand::{
+        self, AT_INDEX, BLOCK, CAPACITY, HAS_HANDLES, HAS_UUID, HEADER, HandLink, INLINE, PAD,
+        half, memory, word,
     },
+    link::incoming::{Incoming, Kept, Record, Trouble},
     sys::{self, Handle},
 };
 use arbitrary::Unstructured;

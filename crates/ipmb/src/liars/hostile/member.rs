@@ -1,7 +1,7 @@
 //! A member by hand: it joins as an honest one does, and then says what it likes.
 
 use super::TOKEN;
-pub(super) use crate::link::by_hand::is_hung_up;
+pub(super) use crate::liars::by_hand::is_hung_up;
 use crate::{
     Label, Options,
     control::{
