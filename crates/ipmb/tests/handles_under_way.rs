@@ -1,7 +1,7 @@
 //! The limit on the handles that a user has under way (`RLIMIT_NOFILE`, see unix(7)). It counts those of all processes of
 //! the user, so this test is alone in its program: another's handles, taken while it runs, would make room.
 
-#![cfg(unix)]
+#![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::expect_used)]
 
 mod common;

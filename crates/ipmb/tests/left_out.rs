@@ -13,6 +13,10 @@ fn files_are_left_out_without_a_word() {
             "forks.rs",
             "its child is told apart by Linux's own mappings",
         ),
+        (
+            "handles_under_way.rs",
+            "only Linux counts the handles that a user has under way",
+        ),
         ("regions.rs", "it forges sealed memories and locks on them"),
         ("strangers.rs", "it changes users and squats abstract names"),
         (
