@@ -39,6 +39,28 @@ pub unsafe extern "C" fn clock_gettime(
     unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as libc::c_int }
 }
 
+/// Where `clock_gettime` tells seconds in 32 bits, the standard library asks in this way for 64.
+///
+/// # Safety
+///
+/// As the C library's: `time` is writable.
+#[cfg(all(target_env = "gnu", target_pointer_width = "32"))]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn __clock_gettime64(
+    clock: libc::clockid_t,
+    time: *mut [i64; 2],
+) -> libc::c_int {
+    let mut told = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the time lives.
+    let result = unsafe { clock_gettime(clock, &raw mut told) };
+    // SAFETY: the caller's promise; seconds and nanoseconds, in this order, on a machine of the little end first.
+    unsafe { *time = [told.tv_sec.into(), told.tv_nsec.into()] };
+    result
+}
+
 /// # Safety
 ///
 /// As the C library's: `time` is writable.
