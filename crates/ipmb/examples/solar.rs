@@ -15,7 +15,6 @@ use std::{
     env,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read, Write},
-    os::fd::OwnedFd,
     process::{Child, Command, ExitCode, Stdio},
     sync::{
         Arc, Condvar, Mutex,
@@ -24,6 +23,12 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+// What a received object becomes: the system's own type.
+#[cfg(unix)]
+use std::os::fd::OwnedFd as OwnedObject;
+#[cfg(windows)]
+use std::os::windows::io::OwnedHandle as OwnedObject;
 
 /// A type of our own. The UUID tells receivers what it is.
 #[derive(Debug, Serialize, Deserialize, TypeUuid)]
@@ -211,7 +216,7 @@ impl Member {
             }
             if let Some(object) = message.objects.pop() {
                 let mut text = String::new();
-                File::from(OwnedFd::from(object))
+                File::from(OwnedObject::from(object))
                     .read_to_string(&mut text)
                     .expect("read the file");
                 report(&format!("read {text:?} from the file"));
