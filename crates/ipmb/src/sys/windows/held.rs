@@ -17,17 +17,14 @@ use super::{
 };
 use crate::{
     error::Error,
-    sync::{AtomicU32, AtomicU64, Ordering},
+    sync::{AtomicBool, Ordering, SharedU32, SharedU64},
     sys::{BorrowedHandle, Handle},
 };
 use std::{
     io,
     os::windows::io::{AsHandle, OwnedHandle},
     ptr::NonNull,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering as Order},
-    },
+    sync::Arc,
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"ipmb-reg");
@@ -56,12 +53,12 @@ impl Last {
         })
     }
 
-    fn wide(&self, at: usize) -> &AtomicU64 {
+    fn wide(&self, at: usize) -> &SharedU64 {
         // SAFETY: inside the page, aligned; the mapping lives as long as `self`, and everybody accesses it atomically.
         unsafe { self.start.add(at).cast().as_ref() }
     }
 
-    fn foreign(&self) -> &AtomicU32 {
+    fn foreign(&self) -> &SharedU32 {
         // SAFETY: as above.
         unsafe { self.start.add(AT_FOREIGN).cast().as_ref() }
     }
@@ -101,7 +98,7 @@ impl Held {
             size,
             frozen: false,
             vouched: false,
-            left: Arc::default(),
+            left: Arc::new(AtomicBool::new(false)),
         })
     }
 
@@ -167,7 +164,7 @@ impl Held {
     /// Notes that the handle, or a copy, goes elsewhere.
     fn leaves(&self) -> &OwnedHandle {
         // Relaxed: what it guards is read by whoever has the only handle left, and so got it after this.
-        self.left.store(true, Order::Relaxed);
+        self.left.store(true, Ordering::Relaxed);
         &self.section
     }
 
@@ -234,7 +231,7 @@ impl Held {
         if self.has_others()? {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        if self.left.load(Order::Relaxed) {
+        if self.left.load(Ordering::Relaxed) {
             // Somebody who had it may have kept a mapping without a handle, so that its contents move to a memory that
             // nobody has ever had.
             self.section = self.copy()?;

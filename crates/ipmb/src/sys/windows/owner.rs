@@ -2,7 +2,7 @@
 //! was killed stays as it was, and its death shows at the hang-up.
 
 use super::memory::{Mapping, Memory, Protection};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{Ordering, SharedU32};
 use std::{io, ptr::NonNull};
 
 /// Would be set in an owner word whose thread has died. Nobody sets it here.
@@ -35,7 +35,7 @@ impl OwnedMapping {
         self.mapping.len()
     }
 
-    fn word(&self) -> &AtomicU32 {
+    fn word(&self) -> &SharedU32 {
         // SAFETY: inside the mapping (every section is at least a page), aligned, and only accessed atomically.
         unsafe { self.start().add(Self::WORD).cast().as_ref() }
     }
