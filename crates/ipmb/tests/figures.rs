@@ -159,6 +159,7 @@ fn round_trips_and_rates() {
     let pipe_rate = (MESSAGES / 20) as f64 / start.elapsed().as_secs_f64();
     drop(writer.join());
     let _ = child.kill();
+    let _ = child.wait();
 
     println!(
         "round trip, median of {ROUNDS}: bus {of_the_bus:?}, events {of_events:?}, pipes {of_pipes:?}"

@@ -12,6 +12,7 @@ use ipmb::{
 };
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
 const SHORT: Option<Duration> = Some(Duration::from_millis(300));
 
 fn number(label: &str, n: u64) -> Message<u64> {

@@ -34,4 +34,9 @@ common::skipped_on_windows! {
     a_forked_child_holds_no_region: "there is no fork";
     a_send_that_is_blocked_for_long_does_not_say_whom_it_waits_for: "it fills a table of descriptors, and a suspended process is not known there";
     a_shortage_fills_the_log: "it fills a table of descriptors, and a suspended process is not known there";
+    a_path_that_cannot_be_used_is_not_named: "it is about descriptors, signals, limits or paths, which are not there";
+    a_limit_on_the_size_of_files_ends_the_process: "it is about descriptors, signals, limits or paths, which are not there";
+    a_missing_proc_is_not_named: "it is about descriptors, signals, limits or paths, which are not there";
+    a_full_side_channel_costs_a_message_or_its_order: "it is about descriptors, signals, limits or paths, which are not there";
+    a_starved_machine_costs_a_message_or_a_membership: "the tests of endurance count on what Unix has";
 }

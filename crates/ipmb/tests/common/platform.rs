@@ -30,6 +30,9 @@ mod system {
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "/dev/null";
 
+    /// Whether an error can name a process that is stopped: the system says that it is.
+    pub const NAMES_STOPPED: bool = true;
+
     /// An empty file that is gone when its last descriptor is closed.
     pub fn scratch_file() -> std::fs::File {
         let path = std::env::temp_dir().join(crate::common::name("file"));
@@ -109,14 +112,17 @@ mod system {
     use super::*;
     use std::os::windows::{
         fs::OpenOptionsExt as _,
-        io::{AsRawHandle as _, RawHandle},
+        io::{AsRawHandle as _, FromRawHandle as _, RawHandle},
     };
     use windows_sys::Win32::{
         Foundation::{FILETIME, WAIT_OBJECT_0},
         Storage::FileSystem::FILE_FLAG_DELETE_ON_CLOSE,
-        System::Threading::{
-            GetCurrentProcess, GetCurrentThread, GetProcessHandleCount, GetThreadTimes,
-            WaitForSingleObject,
+        System::{
+            Pipes::CreatePipe,
+            Threading::{
+                GetCurrentProcess, GetCurrentThread, GetProcessHandleCount, GetThreadTimes,
+                WaitForSingleObject,
+            },
         },
     };
 
@@ -126,6 +132,9 @@ mod system {
 
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "NUL";
+
+    /// Whether an error can name a process that is stopped: a suspended one looks like any other here.
+    pub const NAMES_STOPPED: bool = false;
 
     #[link(name = "ntdll", kind = "raw-dylib")]
     unsafe extern "system" {
@@ -144,8 +153,14 @@ mod system {
 
     /// What is written to the object can be read here; the end, too.
     pub fn stream() -> (impl std::io::Read, ipmb::Object) {
-        let (ours, theirs) = std::io::pipe().expect("pipe");
-        (ours, File::from(Owned::from(theirs)).into())
+        let (mut ours, mut theirs) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: places for the results; whoever starts a process inherits neither.
+        let made = unsafe { CreatePipe(&raw mut ours, &raw mut theirs, std::ptr::null(), 0) };
+        assert_ne!(made, 0);
+        // SAFETY: opened just now, and nobody else has them.
+        let (ours, theirs) =
+            unsafe { (File::from_raw_handle(ours), Owned::from_raw_handle(theirs)) };
+        (ours, theirs.into())
     }
 
     /// Whether it becomes ready within the time.
