@@ -8,7 +8,7 @@ use super::{
     handle,
     pipe::{self, Instances, Pipe, Read},
     security,
-    transfer::{self, Numbers, Outbound, Partner, Peer},
+    transfer::{self, Numbers, Outbound, Partner, Peer, not_connected},
 };
 use crate::sys::{BorrowedHandle, Handle};
 use std::{
@@ -18,10 +18,7 @@ use std::{
     os::windows::io::{AsHandle, AsRawHandle, OwnedHandle},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use windows_sys::Win32::{
-    Foundation::ERROR_PIPE_NOT_CONNECTED,
-    System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId},
-};
+use windows_sys::Win32::System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId};
 
 /// Handles that one packet can carry.
 pub(crate) const MAX_HANDLES: usize = 253;
@@ -496,10 +493,6 @@ fn server_of(end: BorrowedHandle<'_>) -> io::Result<u32> {
     // SAFETY: an open handle, and a place for the result.
     handle::check(unsafe { GetNamedPipeServerProcessId(end.as_raw_handle(), &raw mut pid) })?;
     Ok(pid)
-}
-
-fn not_connected() -> io::Error {
-    io::Error::from_raw_os_error(ERROR_PIPE_NOT_CONNECTED as i32)
 }
 
 #[cfg(test)]

@@ -20,9 +20,13 @@ use std::{
 };
 use windows_sys::Win32::{
     Foundation::{
-        DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS, DuplicateHandle, ERROR_ACCESS_DENIED, HANDLE,
+        DUPLICATE_CLOSE_SOURCE, DUPLICATE_SAME_ACCESS, DuplicateHandle, ERROR_ACCESS_DENIED,
+        ERROR_PIPE_NOT_CONNECTED, HANDLE, STILL_ACTIVE,
     },
-    System::Threading::{GetCurrentProcess, PROCESS_DUP_HANDLE, PROCESS_QUERY_LIMITED_INFORMATION},
+    System::Threading::{
+        GetCurrentProcess, GetExitCodeProcess, PROCESS_DUP_HANDLE,
+        PROCESS_QUERY_LIMITED_INFORMATION,
+    },
 };
 
 /// Who is at the other end, by the system's word.
@@ -137,7 +141,14 @@ impl<'a> Outbound<'a> {
         for handle in handles {
             // SAFETY: a constant that stands for this process.
             let own = unsafe { GetCurrentProcess() };
-            let number = move_handle(own, handle.as_raw_handle(), outbound.table(), 0)?;
+            let number =
+                move_handle(own, handle.as_raw_handle(), outbound.table(), 0).map_err(|e| {
+                    if has_ended(partner) {
+                        not_connected()
+                    } else {
+                        e
+                    }
+                })?;
             outbound.numbers.push(number as usize as u64);
         }
         Ok(outbound)
@@ -162,6 +173,22 @@ impl Drop for Outbound<'_> {
             close_in(self.table(), *number);
         }
     }
+}
+
+/// Whether the process is known to have ended: nothing can be put into its table any more, and its pipes may say so later.
+fn has_ended(partner: Option<&Partner>) -> bool {
+    let process = partner.and_then(|partner| partner.process.as_ref());
+    let mut code = 0;
+    process.is_some_and(|(process, _)| {
+        // SAFETY: an open handle, and a place for the result.
+        let known = unsafe { GetExitCodeProcess(process.as_raw_handle(), &raw mut code) } != 0;
+        known && code != STILL_ACTIVE as u32
+    })
+}
+
+/// The error of a channel whose other end is closed.
+pub(super) fn not_connected() -> io::Error {
+    io::Error::from_raw_os_error(ERROR_PIPE_NOT_CONNECTED as i32)
 }
 
 /// Takes the handles that came with a packet. When some of them find no room, none is taken.
