@@ -21,6 +21,10 @@ fn files_are_left_out_without_a_word() {
             "handles_under_way.rs",
             "only Linux counts the handles that a user has under way",
         ),
+        (
+            "little_memory.rs",
+            "its limit is that of Linux's groups of processes",
+        ),
         ("regions.rs", "it forges sealed memories and locks on them"),
         ("strangers.rs", "it changes users and squats abstract names"),
         (
