@@ -230,8 +230,8 @@ impl MemoryRegion {
     /// # Errors
     ///
     /// [`Error::Busy`] while any holder, in any process, has it mapped (what this handle mapped is unmapped first);
-    /// nothing has changed then. On macOS and Windows, while any other handle of it
-    /// exists.
+    /// nothing has changed then. On Linux also for a moment after a holder has died, while others look at it in `/proc`: the
+    /// kernel keeps its mappings for so long. On macOS and Windows, while any other handle of it exists.
     ///
     /// ```
     /// let mut region = ipmb::MemoryRegion::new(5);

@@ -79,6 +79,16 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// The mappings of a dead process go with it, but not before others have read its `/proc/PID/stat`, as members do to see whether
+/// somebody is stopped: the kernel keeps the address space for so long.
+fn freeze_when_the_dead_are_gone(region: &mut MemoryRegion) {
+    eventually("nobody maps it", || match region.freeze() {
+        Ok(()) => true,
+        Err(ipmb::Error::Busy) => false,
+        Err(other) => panic!("{other}"),
+    });
+}
+
 /// Ends the test with what it was at, if it hangs where no time limit is.
 pub struct Watch(Arc<AtomicBool>);
 
@@ -433,11 +443,11 @@ impl Scene {
                 "a region that somebody else has used again"
             );
             eventually("the dead do not count", || region.ref_count() == 1);
-            region.freeze().expect("nobody maps it");
+            freeze_when_the_dead_are_gone(region);
         }
         for region in &mut self.sent_regions {
             eventually("the dead do not count", || region.ref_count() == 1);
-            region.freeze().expect("nobody maps it");
+            freeze_when_the_dead_are_gone(region);
         }
     }
 
