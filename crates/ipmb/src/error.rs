@@ -191,7 +191,8 @@ pub enum SendError {
     /// There was no space within the timeout.
     #[error("no space within the timeout")]
     Timeout,
-    /// There is no space now (only from `try_send`, or from the endpoint's link to itself).
+    /// There is no space now (only from `try_send`, or from the endpoint's link to itself). Also while the link is new and
+    /// sixteen others of this endpoint are not accepted yet either.
     #[error("the link to endpoint {0} is full")]
     Full(u64),
     /// The endpoint's queue to itself is full; receive first.
