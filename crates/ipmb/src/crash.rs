@@ -121,9 +121,13 @@ mod armed {
             LEFT.store(ARMED | points, Ordering::SeqCst);
         }
 
-        /// The process lives on. Returns how many points were left.
+        /// The process lives on. Returns how many points were left. Does not return if another thread is at its last point.
         pub fn disarm() -> u64 {
-            LEFT.swap(0, Ordering::SeqCst) & !ARMED
+            let left = LEFT.swap(0, Ordering::SeqCst);
+            while left == ARMED || left != 0 && left & ARMED == 0 {
+                std::thread::park();
+            }
+            left & !ARMED
         }
 
         pub(super) fn point() {
