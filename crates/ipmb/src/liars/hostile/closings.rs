@@ -29,6 +29,23 @@ const LINGER: Duration = Duration::from_secs(30);
 /// Far less than that, and far more than anything takes that waits for nothing.
 const PROMPT: Duration = Duration::from_secs(8);
 
+/// Runs a test in a process of its own: each has one closing thread, and while that waits, what other tests throw away would
+/// stay open. True in that process.
+fn alone(test: &str) -> bool {
+    const MARK: &str = "IPMB_TEST_ALONE";
+    if std::env::var_os(MARK).is_some() {
+        return true;
+    }
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([&format!("{module}::{test}"), "--exact", "--nocapture"])
+        .env(MARK, "1")
+        .status()
+        .unwrap();
+    assert!(status.success());
+    false
+}
+
 /// Other ends of sockets, which read nothing. Letting go of them ends all waiting.
 #[derive(Default)]
 struct Ends(Vec<TcpStream>);
@@ -113,6 +130,9 @@ fn member(options: &Options) -> Liar {
 
 #[test]
 fn what_waits_when_it_is_closed_stops_the_controller() {
+    if !alone("what_waits_when_it_is_closed_stops_the_controller") {
+        return;
+    }
     let mut victim = Victim::new("lingering");
     let mut ends = Ends::default();
     type Lie = Box<dyn Fn(&Liar, &[Handle]) + Send>;
@@ -222,6 +242,9 @@ fn what_waits_when_it_is_closed_stops_the_controller() {
 
 #[test]
 fn what_waits_when_it_is_closed_stops_a_receiver() {
+    if !alone("what_waits_when_it_is_closed_stops_a_receiver") {
+        return;
+    }
     let mut victim = Victim::new("lingering_to");
     let mut ends = Ends::default();
     let to = member(&victim.options).find("victim");
@@ -317,6 +340,9 @@ fn what_waits_when_it_is_closed_stops_a_receiver() {
 /// The handles of a link are of the right kind, and what waits lies in the queue of one of them.
 #[test]
 fn what_waits_in_a_queue_stops_whoever_ends_the_link() {
+    if !alone("what_waits_in_a_queue_stops_whoever_ends_the_link") {
+        return;
+    }
     let mut victim = Victim::new("nested");
     let mut ends = Ends::default();
     for place in 0..4 {
@@ -334,6 +360,9 @@ fn what_waits_in_a_queue_stops_whoever_ends_the_link() {
 
 #[test]
 fn what_waits_when_it_is_closed_stops_a_sender() {
+    if !alone("what_waits_when_it_is_closed_stops_a_sender") {
+        return;
+    }
     let victim = Victim::new("lingering_from");
     let mut ends = Ends::default();
     let liar = member(&victim.options);
