@@ -9,8 +9,9 @@ mod common;
 use common::{Peer, SOON, join, listen, name, role, say};
 use ipmb::{
     BytesMessage, EndpointReceiver, EndpointSender, MemoryRegion, MemoryRegistry, Message,
-    MessageBox, Object, Options, Selector, label,
+    MessageBox, Object, Options, Selector, TypeUuid, label,
 };
+use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
 
 #[derive(Debug, PartialEq, MessageBox)]
@@ -38,6 +39,7 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
     libc::SYS_shutdown,
     libc::SYS_eventfd2,
     libc::SYS_write,
@@ -49,6 +51,11 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_clock_nanosleep,
     libc::SYS_getrandom,
+    // Sockets that nobody asked for.
+    libc::SYS_clone3,
+    libc::SYS_close_range,
+    libc::SYS_prctl,
+    libc::SYS_sched_getaffinity,
     // Regions.
     libc::SYS_openat,
     libc::SYS_fstatfs,
@@ -278,6 +285,25 @@ fn ask(peer: &mut Peer, (sender, receiver): &Ends) {
     peer.expect("echoed");
 }
 
+/// Sends the peer a socket with a message of a type that it does not take: it is thrown away there.
+fn hand_over_a_socket(bus: &str) {
+    #[derive(Debug, MessageBox)]
+    enum Other {
+        Text(Text),
+    }
+
+    #[derive(Debug, Serialize, Deserialize, TypeUuid)]
+    #[uuid = "6b3c5f8e-0b5b-4f0e-9d6c-1f2f3a4b5c6d"]
+    struct Text(String);
+
+    let options = Options::new(bus, label!("stranger"), "token");
+    let (sender, _receiver) = ipmb::join::<Other, Other>(options, SOON).expect("join");
+    let mut message = Message::new(Selector::unicast("peer"), Other::Text(Text(String::new())));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    message.objects.push(Object::from(OwnedFd::from(listener)));
+    sender.send(message).expect("send");
+}
+
 /// The peer is on the bus in every role: with another controller, as its heir, and as one that leaves.
 fn assert_lives(role: &str) {
     let bus = name("sandbox");
@@ -287,6 +313,8 @@ fn assert_lives(role: &str) {
     peer.expect("joined");
     let ends = guest(&bus, "test");
     serve(&mut peer, &ends, "test");
+    ask(&mut peer, &ends);
+    hand_over_a_socket(&bus);
     ask(&mut peer, &ends);
     host.kill();
     // The peer is the only one who may host now.

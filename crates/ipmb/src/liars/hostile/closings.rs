@@ -8,6 +8,7 @@ use super::{
         memory,
     },
     member::{Liar, connect, packet, register},
+    silent_file::SilentFile,
     until,
 };
 use crate::{
@@ -373,7 +374,7 @@ fn what_waits_when_it_is_closed_stops_a_sender() {
     if !alone("what_waits_when_it_is_closed_stops_a_sender") {
         return;
     }
-    let victim = Victim::new("lingering_from");
+    let mut victim = Victim::new("lingering_from");
     let mut ends = Ends::default();
     let liar = member(&victim.options);
     let message =
@@ -395,4 +396,76 @@ fn what_waits_when_it_is_closed_stops_a_sender() {
     }
     let took = start.elapsed();
     assert!(took < PROMPT, "the sender waited for {took:?}");
+    nobody_waits(&mut victim, "what comes with news");
+}
+
+#[test]
+fn what_waits_when_it_is_closed_keeps_others_from_joining() {
+    if !alone("what_waits_when_it_is_closed_keeps_others_from_joining") {
+        return;
+    }
+    let mut victim = Victim::new("lingering_alone");
+    let mut ends = Ends::default();
+    let liar = member(&victim.options);
+    say_and_let_go(ends.some(2), move |handles| {
+        let handles: Vec<_> = handles.iter().map(AsFd::as_fd).collect();
+        liar.say(&ToController::Watch(true), &handles);
+    });
+    victim.hears_its_friend();
+    // Room for what a few members need, and not for what is left of many.
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let room = rustix::process::Rlimit {
+        current: Some(open + 60),
+        maximum: Some(open + 60),
+    };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, room).unwrap();
+    for round in 0..300 {
+        let mut options = victim.options.clone();
+        options.label = label!("new");
+        if let Err(error) = crate::join::<BytesMessage, ()>(options, SOON) {
+            panic!("after {round} joins and leaves: {error}");
+        }
+    }
+}
+
+/// Nothing ends such a wait but the file's server, so it is the closing thread's, and the last endpoint leaves it behind.
+#[test]
+fn a_file_that_does_not_answer_stops_others_than_the_closing_thread() {
+    if !alone("a_file_that_does_not_answer_stops_others_than_the_closing_thread") {
+        return;
+    }
+    let file = match SilentFile::new() {
+        Ok(file) => file,
+        Err(error) => {
+            println!(
+                "SKIPPED a_file_that_does_not_answer: a file system in user space needs /dev/fuse and root: {error}"
+            );
+            return;
+        }
+    };
+    // The library's; who waits for the file besides is the liar.
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks
+            .filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        let ours = ["ipmb\n", "ipmb-close\n", "ipmb-leave\n"];
+        names.filter(|name| ours.contains(&name.as_str())).count()
+    };
+    let mut victim = Victim::new("silent");
+    let liar = member(&victim.options);
+    let handle = Handle::from(file.open().unwrap());
+    say_and_let_go(vec![handle], move |handles| {
+        liar.say(&ToController::Watch(true), &[handles[0].as_fd()]);
+    });
+    // The liar's own close, and that of the victim.
+    until("both wait", || file.waiting() == 2);
+    nobody_waits(&mut victim, "a file that does not answer");
+    until("two threads remain", || threads() == 2);
+    let start = Instant::now();
+    drop(victim);
+    let took = start.elapsed();
+    assert!(took < PROMPT, "the end of the last endpoint took {took:?}");
+    assert_eq!(threads(), 1);
+    file.answer();
+    until("the thread ends", || threads() == 0);
 }

@@ -12,7 +12,7 @@
 //! | `receivers.rs` | the receiver of a link |
 //! | `members.rs` | a member, to the controller |
 //! | `controllers.rs` | the controller, to its members; and in its directory |
-//! | `closings.rs` | whoever hands over what waits when it is closed |
+//! | `closings.rs`, `silent_file.rs` | whoever hands over what waits when it is closed |
 //! | `corruption.rs` | whoever writes anything anywhere |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -25,6 +25,7 @@ mod members;
 mod offers;
 mod receivers;
 mod senders;
+mod silent_file;
 
 use super::by_hand as link;
 use crate::{

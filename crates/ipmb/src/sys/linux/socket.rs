@@ -85,8 +85,7 @@ impl Socket {
         unsafe { ManuallyDrop::take(&mut this.fd) }.into_owned()
     }
 
-    /// Whether a copy has nothing in its queue, into which nobody but this process puts anything. Of other ends that cannot be
-    /// known: an empty packet looks like the end, and there may be more behind it.
+    /// Whether a copy has nothing in its queue, into which nobody but this process puts anything.
     fn is_empty(&self) -> bool {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         match read(|| call!(recv(&*self.fd, &mut [0u8; 1][..], flags))) {
@@ -94,16 +93,46 @@ impl Socket {
             Err(e) => e == Errno::AGAIN,
         }
     }
+
+    /// Takes packets out until the queue is empty or the next packet has handles. After a `shutdown` nothing is put into it any
+    /// more, so that what is empty stays empty, whoever else has this end.
+    fn is_drained(&self) -> bool {
+        loop {
+            if has_handles(self.fd.as_raw_fd()) {
+                return false;
+            }
+            match read(|| call!(recv(&*self.fd, &mut [0u8; 1][..], RecvFlags::DONTWAIT))) {
+                // An empty packet or the end: a packet would come with credentials.
+                Ok((0, _)) => {
+                    let ask = |on| call!(sockopt::set_socket_passcred(&*self.fd, on)).is_ok();
+                    if !ask(true) {
+                        return false;
+                    }
+                    if !has_handles(self.fd.as_raw_fd()) {
+                        return true;
+                    }
+                    if !ask(false) {
+                        return false;
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => return false,
+            }
+        }
+    }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         let _dropping = crate::crash::dropping();
-        let at_once = self.fd.forked() || self.lent && self.is_empty();
-        if !at_once && !self.lent {
-            // The other end need not wait for that.
-            let _ = call!(shutdown(&*self.fd, Shutdown::Both));
-        }
+        let at_once = if self.fd.forked() {
+            true
+        } else if self.lent {
+            self.is_empty()
+        } else {
+            // The other end need not wait for the close.
+            call!(shutdown(&*self.fd, Shutdown::Both)).is_ok() && self.is_drained()
+        };
         // SAFETY: dropped once, here; `into_owned` forgets `self`.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         if !at_once {
@@ -379,12 +408,7 @@ impl Channel {
 
     /// Whether the next packet has handles, or anything else beside its bytes; not if there is none. They are left alone.
     pub(crate) fn peek_has_handles(&self) -> bool {
-        // SAFETY: all zeros is a message without an address, parts and space.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
-        // SAFETY: the message has no buffers to write to.
-        let len = unsafe { call!(libc::recvmsg(self.0.as_raw_fd(), &raw mut message, flags)) };
-        len >= 0 && message.msg_flags & libc::MSG_CTRUNC != 0
+        has_handles(self.0.as_raw_fd())
     }
 
     /// Takes the next packet and throws it away, with its handles: only where it is known to have none, or copies of them are
@@ -444,6 +468,22 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
         ))
     })?;
     Ok(Channel(Socket::new(Fd::new(above_stdio(fd)?))))
+}
+
+/// Whether the next packet has anything beside its bytes; not if there is none.
+fn has_handles(socket: RawFd) -> bool {
+    // SAFETY: all zeros is a message without an address, parts and space.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+    let seen = read(|| {
+        // SAFETY: the message has no buffers to write to.
+        let len = unsafe { call!(libc::recvmsg(socket, &raw mut message, flags)) };
+        match len {
+            0.. => Ok(()),
+            _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
+        }
+    });
+    seen.is_ok() && message.msg_flags & libc::MSG_CTRUNC != 0
 }
 
 /// Whether it is a socket of this family that was never connected and does not listen: one that has no queue.

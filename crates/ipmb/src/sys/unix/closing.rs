@@ -1,6 +1,7 @@
 //! Closing what may wait for that. The last close of a descriptor can take as long as another process likes: of a TCP socket
-//! that lingers (socket(7), `SO_LINGER`), of a file of a file system in user space, of a socket in whose queue such
-//! things lie. So what others handed over and nobody asked for is closed by a thread that has nothing else to do.
+//! that lingers (socket(7), `SO_LINGER`), of a socket in whose queue such a one lies, of a file of a file system in user
+//! space. So what others handed over and nobody asked for is closed by a thread that has nothing else to do. On Linux sockets
+//! never keep it (`leaving`); what remains is a file whose file system does not answer, and no system lets a thread out of that.
 //!
 //! The thread is made with the serving thread, and not when it is first needed: a sandbox that was entered meanwhile may
 //! not let a thread be made, and kill the process for trying. It sleeps until there is something. While it waits in a
@@ -8,6 +9,8 @@
 //!
 //! A forked child has neither the thread nor the descriptors, and its own once it joins.
 
+#[cfg(target_os = "linux")]
+use super::leaving::close;
 use super::{
     fork::{Fd, forked_since, generation},
     thread::spawn,
@@ -15,12 +18,16 @@ use super::{
 use crate::sync::process::{AtomicBool, AtomicPtr, Ordering};
 use rustix::fd::OwnedFd;
 use std::{
-    collections::VecDeque,
     io, ptr,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::Duration,
 };
+
+#[cfg(not(target_os = "linux"))]
+fn close(descriptors: Vec<Fd>) {
+    drop(descriptors);
+}
 
 /// How long the end of the last endpoint waits for a close that waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,7 +44,7 @@ struct Closer {
 
 #[derive(Default)]
 struct Work {
-    descriptors: VecDeque<Fd>,
+    descriptors: Vec<Fd>,
     /// Threads that are there to stay.
     threads: usize,
 }
@@ -51,9 +58,10 @@ impl Closer {
     fn run(&self, end: &AtomicBool) {
         let mut work = self.work();
         loop {
-            if let Some(fd) = work.descriptors.pop_front() {
+            let descriptors = std::mem::take(&mut work.descriptors);
+            if !descriptors.is_empty() {
                 drop(work);
-                drop(fd);
+                close(descriptors);
                 work = self.work();
             // Relaxed: it is set under the lock.
             } else if end.load(Ordering::Relaxed) {

@@ -3,6 +3,8 @@
 
 pub(super) mod closing;
 pub(super) mod fork;
+#[cfg(target_os = "linux")]
+mod leaving;
 pub(super) mod lock_file;
 pub(super) mod thread;
 
