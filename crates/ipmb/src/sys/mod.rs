@@ -38,7 +38,10 @@
 //!   say the end (a packet of length 0) or an error of which [`is_hangup`] is true.
 //! * A packet whose handles find no room ([`exhausted`]) stays in the channel, and is received when there is room again.
 //!   The sender must not be able to pretend that: who asks for a few handles needs room for those only ([`Channel::recv_with`]).
-//! * [`Channel::pair`] is told for which process the far end is meant (0: not known). Descriptors and port rights travel in a
+//!   A packet with more of them is said to be one (`Packet::surplus`) and stays there, too: the channel is to be dropped, and
+//!   what comes with the packet is closed with it.
+//! * [`Channel::pair`] is told for which process the far end is meant (0: not known). It can be read here as well, until it is
+//!   lent to be handed over. Descriptors and port rights travel in a
 //!   packet by themselves and need not know. A system where a handle is put into the table of a particular process by the
 //!   one who gives it (`DuplicateHandle`) opens that process here. It needs rights on the process; where the sender
 //!   has none, the controller, which passes introductions on, does it instead. The numbers in such a packet are believed

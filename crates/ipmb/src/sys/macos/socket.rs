@@ -59,7 +59,7 @@ pub(crate) struct Packet {
     pub len: usize,
     /// The packet was longer than the buffer.
     pub truncated: bool,
-    /// It had more handles than were asked for; all of them are closed.
+    /// It had more handles than were asked for; none of them came, and the packet stays in the channel.
     pub surplus: bool,
 }
 
@@ -397,8 +397,8 @@ impl Channel {
         self.recv_with(buffer, handles, MAX_HANDLES)
     }
 
-    /// The same, where a packet with more than `most` handles is a lie: such a packet is taken without them, and need
-    /// not fit into this process's table to be found out.
+    /// The same, where a packet with more than `most` handles is a lie: such a packet need not fit into this process's table
+    /// to be found out. It stays in the channel, which is to be dropped.
     pub(crate) fn recv_with(
         &self,
         buffer: &mut [u8],
@@ -413,24 +413,23 @@ impl Channel {
                 surplus: false,
             });
         };
-        if head.handles <= most {
-            self.make_sure_of_room(head.handles)?;
-        }
-        let before = handles.len();
-        let lost = self.take(head, buffer, handles)?;
-        let came = handles.len() - before;
-        let surplus = came > most || head.handles > most;
-        if surplus || lost || came != head.handles {
-            handles.truncate(before);
-        }
-        if !surplus && (lost || came != head.handles) {
-            return Err(lie("a packet without its handles"));
-        }
-        Ok(Packet {
+        let packet = Packet {
             len: head.len.min(buffer.len()),
             truncated: head.len > buffer.len(),
-            surplus,
-        })
+            surplus: head.handles > most,
+        };
+        if packet.surplus {
+            self.look(&mut seen, buffer)?;
+            return Ok(packet);
+        }
+        self.make_sure_of_room(head.handles)?;
+        let before = handles.len();
+        let lost = self.take(head, buffer, handles)?;
+        if lost || handles.len() - before != head.handles {
+            handles.truncate(before);
+            return Err(lie("a packet with other handles than it says"));
+        }
+        Ok(packet)
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
@@ -643,14 +642,17 @@ mod tests {
     }
 
     #[test]
-    fn more_handles_than_were_asked_for_are_kept_or_stay_open() {
+    fn a_packet_with_too_many_handles_is_taken() {
         let (a, b) = Channel::pair(0).unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         a.send(b"two", &[file.as_fd(), file.as_fd()]).unwrap();
-        let (packet, handles) = handles_of(&b, 1).unwrap();
-        assert!(packet.surplus && handles.is_empty());
-        a.send(b"none", &[]).unwrap();
-        assert_eq!(handles_of(&b, 0).unwrap().0.len, 4);
+        for _ in 0..2 {
+            let (packet, handles) = handles_of(&b, 1).unwrap();
+            assert!(packet.surplus && handles.is_empty());
+            assert_eq!(packet.len, 3, "it stays in the channel");
+        }
+        let (packet, handles) = handles_of(&b, 2).unwrap();
+        assert!(!packet.surplus && handles.len() == 2);
     }
 
     #[test]

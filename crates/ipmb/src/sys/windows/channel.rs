@@ -35,7 +35,7 @@ pub(crate) struct Packet {
     pub len: usize,
     /// The packet was longer than the buffer.
     pub truncated: bool,
-    /// It had more handles than were asked for; all of them are closed.
+    /// It had more handles than were asked for; none of them came, and the packet stays in the channel.
     pub surplus: bool,
 }
 
@@ -68,6 +68,20 @@ struct State {
     told: bool,
     /// What comes is for this process: an end that is only handed over is not read.
     reads: bool,
+    /// The far end of a pair that was made here. Its other end is this process's, too, for as long as it stays here.
+    far: bool,
+}
+
+impl State {
+    /// The process at the other end. The far end of a pair asks for it only when it is read here after all.
+    fn partner(&mut self) -> Option<&Partner> {
+        if let (None, true, Some(pipe)) = (&self.partner, self.far, &self.pipe) {
+            let end = pipe.as_handle();
+            let maker = server_of(end).and_then(|pid| Partner::behind(pid, end));
+            self.partner = maker.ok();
+        }
+        self.partner.as_ref()
+    }
 }
 
 /// A packet as it came.
@@ -219,6 +233,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        let _dropping = crate::crash::dropping();
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         discard_all(state);
     }
@@ -234,7 +249,7 @@ fn discard_all(state: &mut State) {
     }
     for packet in std::mem::take(&mut state.queue) {
         if let Some(parts) = packet.parts() {
-            transfer::discard(state.partner.as_ref(), parts.kind, &parts.numbers);
+            transfer::discard(state.partner(), parts.kind, &parts.numbers);
         }
     }
     state.queued = 0;
@@ -253,6 +268,7 @@ impl Channel {
                     ended: false,
                     told: false,
                     reads: false,
+                    far: false,
                 }),
                 arrived,
                 ahead: Signal::new()?,
@@ -292,7 +308,12 @@ impl Channel {
         let theirs = pipe::connect(&name)?;
         // A reader that cannot be opened, because it is gone or out of reach, fetches what it is sent.
         let partner = (reader != 0).then(|| Partner::of(reader).ok()).flatten();
-        Ok((Self::new(ours, partner)?, Self::new(theirs, None)?))
+        let far = Self::new(theirs, None)?;
+        {
+            let mut state = far.core.state();
+            (state.far, state.reads) = (true, true);
+        }
+        Ok((Self::new(ours, partner)?, far))
     }
 
     /// Takes an end that came from another process, if it is one.
@@ -340,6 +361,7 @@ impl Channel {
         packet.extend(bytes);
         pipe.write(&packet)?;
         outbound.gone();
+        crate::crash::point();
         Ok(())
     }
 
@@ -350,7 +372,8 @@ impl Channel {
         self.recv_with(buffer, handles, MAX_HANDLES)
     }
 
-    /// The same, where a packet with more than `most` handles is a lie: such a packet is taken without them.
+    /// The same, where a packet with more than `most` handles is a lie: such a packet stays in the channel, which is to be
+    /// dropped, and what came with it is closed then.
     pub(crate) fn recv_with(
         &self,
         buffer: &mut [u8],
@@ -382,15 +405,21 @@ impl Channel {
                 )),
             };
         };
-        let surplus = parts.numbers.len() > most;
-        let partner = state.partner.as_ref();
-        let taken = match surplus {
-            true => {
-                transfer::discard(partner, parts.kind, &parts.numbers);
-                Ok(())
-            }
-            false if parts.numbers.is_empty() => Ok(()),
-            false => transfer::take(partner, parts.kind, &parts.numbers, handles),
+        let bytes = first.and_then(|packet| packet.bytes.get(parts.at..));
+        let bytes = bytes.unwrap_or_default();
+        let len = bytes.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&bytes[..len]);
+        let packet = Packet {
+            len,
+            truncated: bytes.len() > len,
+            surplus: parts.numbers.len() > most,
+        };
+        if packet.surplus {
+            return Ok(packet);
+        }
+        let taken = match parts.numbers.is_empty() {
+            true => Ok(()),
+            false => transfer::take(state.partner(), parts.kind, &parts.numbers, handles),
         };
         match taken {
             Err(e) if super::exhausted(&e).is_some() => return Err(e),
@@ -400,17 +429,9 @@ impl Channel {
             }
             Ok(()) => {}
         }
-        let bytes = first.and_then(|packet| packet.bytes.get(parts.at..));
-        let bytes = bytes.unwrap_or_default();
-        let len = bytes.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&bytes[..len]);
-        let truncated = bytes.len() > len;
         self.core.pop(state);
-        Ok(Packet {
-            len,
-            truncated,
-            surplus,
-        })
+        crate::crash::point();
+        Ok(packet)
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
@@ -439,7 +460,7 @@ impl Channel {
             return Ok(0);
         }
         if let Some(parts) = state.queue.front().and_then(Arrived::parts) {
-            transfer::discard(state.partner.as_ref(), parts.kind, &parts.numbers);
+            transfer::discard(state.partner(), parts.kind, &parts.numbers);
         }
         self.core.pop(&mut state);
         Ok(1)
@@ -477,7 +498,9 @@ impl Channel {
 impl AsHandle for Channel {
     /// An end that is to be handed over: one that was not closed and is not closed while the handle is borrowed.
     fn as_handle(&self) -> BorrowedHandle<'_> {
-        let state = self.core.state();
+        let mut state = self.core.state();
+        // From now on another process may read it, and what lies in it is not this one's to close.
+        state.reads &= !state.far;
         match &state.pipe {
             // SAFETY: the pipe stays with the core until `close` or `into_handle`, of which the latter takes `self`, and the
             // former is not called on the end of an offer.
@@ -569,15 +592,54 @@ mod tests {
             assert!(handles.iter().all(|handle| count(handle) == 13));
             handles.clear();
             assert_eq!(count(&object), 10);
-            // More than were asked for: closed.
-            let got = receiver.recv_with(&mut [0; 9], &mut handles, 2).unwrap();
-            assert!(got.surplus && handles.is_empty());
-            assert_eq!(count(&object), 7);
             assert_eq!(receiver.skip().unwrap(), 1);
-            assert_eq!(count(&object), 4);
+            assert_eq!(count(&object), 7);
             // What nobody took is closed with the channel.
             drop(receiver);
             assert_eq!(count(&object), 1, "to {reader}");
+        }
+    }
+
+    #[test]
+    fn a_packet_with_too_many_handles_is_taken_or_leaks() {
+        for reader in [0, super::super::pid()] {
+            let object = section(1).unwrap();
+            let (sender, receiver) = ends(reader);
+            sender.send(b"three", &[object.as_handle(); 3]).unwrap();
+            for _ in 0..2 {
+                let mut handles = Vec::new();
+                let mut buffer = [0; 9];
+                let got = receiver.recv_with(&mut buffer, &mut handles, 2).unwrap();
+                assert!(got.surplus && handles.is_empty());
+                assert_eq!((got.len, &buffer[..5]), (5, &b"three"[..]));
+                assert_eq!(count(&object), 4, "it stays in the channel");
+            }
+            drop(receiver);
+            assert_eq!(count(&object), 1);
+        }
+    }
+
+    #[test]
+    fn an_end_that_stays_here_cannot_be_read_or_one_that_went_is_emptied() {
+        let object = section(1).unwrap();
+        for reader in [0, super::super::pid()] {
+            let (sender, far) = Channel::pair(reader).unwrap();
+            for _ in 0..3 {
+                sender.send(b"x", &[object.as_handle()]).unwrap();
+            }
+            let mut handles = Vec::new();
+            assert_eq!(far.recv(&mut [0; 9], &mut handles).unwrap().len, 1);
+            assert_eq!(handles.len(), 1);
+            handles.clear();
+            drop(far);
+            assert_eq!(count(&object), 1);
+
+            let (sender, far) = Channel::pair(reader).unwrap();
+            sender.send(b"x", &[object.as_handle()]).unwrap();
+            let receiver = Channel::from_peer(far.as_handle().try_clone_to_owned().unwrap());
+            drop(far);
+            let got = receiver.unwrap().recv(&mut [0; 9], &mut handles);
+            assert_eq!((got.unwrap().len, handles.len()), (1, 1), "to {reader}");
         }
     }
 

@@ -29,7 +29,7 @@ pub(crate) struct OwnHandle(pub(super) Arc<OwnedHandle>);
 
 /// A second handle to the same kernel object, which child processes do not inherit.
 pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
-    handle.try_clone_to_owned()
+    handle.try_clone_to_owned().map(crate::crash::after)
 }
 
 /// A second handle to the same kernel object that may do no more than `access`.
@@ -49,7 +49,9 @@ pub(super) fn duplicate_for(handle: BorrowedHandle<'_>, access: u32) -> io::Resu
     };
     check(done)?;
     // SAFETY: made just now, and nobody else knows of it.
-    Ok(unsafe { OwnedHandle::from_raw_handle(copy) })
+    Ok(crate::crash::after(unsafe {
+        OwnedHandle::from_raw_handle(copy)
+    }))
 }
 
 /// What a handle under way needs: it is in its receiver's table already, or a copy waits in this one.

@@ -205,6 +205,7 @@ impl Held {
     /// Maps all of it, which must be more than nothing.
     pub(crate) fn map(&self, protection: Protection) -> io::Result<Mapping> {
         let mapping = Mapping::new(self.section.as_handle(), protection, self.size)?;
+        let mapping = crate::crash::after(mapping);
         match protection == Protection::Frozen && !self.vouched {
             true => mapping.snapshot(),
             false => Ok(mapping),

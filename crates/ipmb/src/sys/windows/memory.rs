@@ -108,7 +108,7 @@ pub(super) fn section(size: usize) -> io::Result<OwnedHandle> {
     let attributes = security::sealed_object()?;
     let size = size as u64;
     // SAFETY: the attributes live for ever; the section has no name.
-    unsafe {
+    let section = unsafe {
         handle::made(CreateFileMappingW(
             INVALID_HANDLE_VALUE,
             &raw const attributes.0,
@@ -117,7 +117,8 @@ pub(super) fn section(size: usize) -> io::Result<OwnedHandle> {
             size as u32,
             std::ptr::null(),
         ))
-    }
+    };
+    section.map(crate::crash::after)
 }
 
 /// A shared memory. Its size is fixed for good.

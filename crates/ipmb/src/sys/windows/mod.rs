@@ -7,6 +7,10 @@
 //! | `memory.rs`, `held.rs`, `owner.rs` | sections of the page file |
 //! | `wake.rs`, `waitset.rs`, `event.rs` | events, and sleeping on many objects |
 //! | `process.rs`, `security.rs`, `handle.rs` | processes, users, handles |
+//!
+//! Calls about regions, packets and their handles are points at which the tests let what a thread does end (see `crash`). Those
+//! by which a process takes over the end of a channel are not: what was put into its table for it goes with that table, which
+//! a thread cannot act.
 
 mod channel;
 mod event;

@@ -150,6 +150,7 @@ impl<'a> Outbound<'a> {
                     }
                 })?;
             outbound.numbers.push(number as usize as u64);
+            crate::crash::point();
         }
         Ok(outbound)
     }
@@ -215,7 +216,9 @@ pub(super) fn take(
                 let own = unsafe { GetCurrentProcess() };
                 match move_handle(table, number, own, 0) {
                     // SAFETY: made just now.
-                    Ok(handle) => handles.push(unsafe { OwnedHandle::from_raw_handle(handle) }),
+                    Ok(handle) => handles.push(crate::crash::after(unsafe {
+                        OwnedHandle::from_raw_handle(handle)
+                    })),
                     Err(e) => {
                         handles.truncate(before);
                         return Err(e);
