@@ -14,6 +14,8 @@ use std::{error::Error as StdError, fmt, io, ops::RangeBounds, time::Duration};
 
 fn is_error<T: StdError + Send + Sync + 'static>() {}
 fn is_shared<T: Send + Sync>() {}
+/// `AsFd`, or `AsHandle`.
+fn is_handle(_: &impl common::Waitable) {}
 
 /// Has none of the traits of a payload.
 struct Bare;
@@ -99,8 +101,7 @@ fn receiving<R: MessageBox>(receiver: &EndpointReceiver<R>) {
         let _: Result<Message<R>, RecvError> = message;
     }
     let _ = receiver.iter().next();
-    #[cfg(unix)]
-    let _: std::os::fd::BorrowedFd<'_> = std::os::fd::AsFd::as_fd(receiver);
+    is_handle(receiver);
 }
 
 fn messages<T>(payload: T, object: Object, region: MemoryRegion) {
@@ -146,14 +147,9 @@ fn objects(object: Object, region: &mut MemoryRegion) -> Result<(), Box<dyn StdE
     let _ = object.as_raw();
     // SAFETY: it was given up just now.
     let again: Object = unsafe { Object::from_raw(raw) };
-    #[cfg(unix)]
-    {
-        let owned: std::os::fd::OwnedFd = again.into();
-        let object: Object = owned.into();
-        let _: std::os::fd::BorrowedFd<'_> = std::os::fd::AsFd::as_fd(&object);
-    }
-    #[cfg(not(unix))]
-    drop(again);
+    let owned: common::Owned = again.into();
+    let object: Object = owned.into();
+    is_handle(&object);
     let _: fn(usize) -> MemoryRegion = MemoryRegion::new;
     let _: fn(usize) -> Result<MemoryRegion, Error> = MemoryRegion::try_new;
     fn map<R: RangeBounds<usize>>(region: &mut MemoryRegion, range: R) -> Result<&mut [u8], Error> {
@@ -211,9 +207,6 @@ fn a_name_that_programs_use_is_gone_or_does_something_else() {
 
 /// Any object.
 fn null() -> Object {
-    let file = std::fs::File::open("/dev/null").unwrap();
-    #[cfg(unix)]
-    return Object::from(std::os::fd::OwnedFd::from(file));
-    #[cfg(windows)]
-    return Object::from(std::os::windows::io::OwnedHandle::from(file));
+    let file = std::fs::File::open(common::ANY_FILE).unwrap();
+    Object::from(common::Owned::from(file))
 }

@@ -5,8 +5,8 @@
 mod common;
 
 use common::{
-    Owned, Peer, SOON, is_ready, join, listen, may_unshare_net, name, needs_linux, role, say,
-    scratch_file, skip, skipped_on_windows,
+    Owned, Peer, SOON, is_ready, join, lacks, listen, may_unshare_net, name, needs_linux, role,
+    say, scratch_file, skip,
 };
 use ipmb::{
     BytesMessage, Label, MemoryRegion, Message, MessageBox, Object, RecvError, Selector, SendError,
@@ -252,9 +252,15 @@ fn links_stop_when_the_controller_is_killed() {
     late.expect("joined");
 }
 
-#[cfg(unix)]
 #[test]
 fn a_frozen_controller_stops_links_in_use() {
+    if lacks(
+        common::NAMES_STOPPED,
+        "a_frozen_controller_stops_links_in_use",
+        common::STOPPED,
+    ) {
+        return;
+    }
     let bus = name("frozen");
     let mut controller = Peer::start("peer", "idle", &bus);
     controller.expect("joined");
@@ -458,9 +464,15 @@ fn bad_identifiers_get_in() {
     assert_eq!(sender.stats().dropped, 1);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_bus_at_a_path_does_not_survive_its_members() {
+    if lacks(
+        common::HAS_PATHS,
+        "a_bus_at_a_path_does_not_survive_its_members",
+        common::PATHS,
+    ) {
+        return;
+    }
     let dir = std::env::temp_dir().join(name("path"));
     std::fs::create_dir(&dir).unwrap();
     let options =
@@ -644,9 +656,4 @@ fn a_path_does_not_join_two_network_namespaces() {
     // This endpoint takes over from the other one, and makes files; when it has left there are none.
     drop((sender, receiver));
     std::fs::remove_dir_all(&dir).unwrap();
-}
-
-skipped_on_windows! {
-    a_bus_at_a_path_does_not_survive_its_members: "a bus has no path there";
-    a_frozen_controller_stops_links_in_use: "whether a process is suspended is not known there, so that no error names it";
 }

@@ -5,14 +5,13 @@
 
 mod common;
 
-use common::{Peer, SOON, join, listen, marks_owners, name, role, say, skip, skipped_on_windows};
+use common::{Peer, SOON, join, lacks, listen, marks_owners, name, role, say, skip};
 use ipmb::{
     EndpointReceiver, EndpointSender, JoinError, Message, Options, RecvError, Selector, SendError,
     label,
 };
 use std::time::{Duration, Instant};
 
-#[cfg(unix)]
 const SHORT: Option<Duration> = Some(Duration::from_millis(300));
 
 fn number(label: &str, n: u64) -> Message<u64> {
@@ -72,9 +71,15 @@ fn hosted(test: &str) -> (String, Peer) {
     (bus, host)
 }
 
-#[cfg(unix)]
 #[test]
 fn a_join_does_not_name_the_stopped_controller_or_does_not_go_on_when_it_runs() {
+    if lacks(
+        common::NAMES_STOPPED,
+        "a_join_does_not_name_the_stopped_controller_or_does_not_go_on_when_it_runs",
+        common::STOPPED,
+    ) {
+        return;
+    }
     let (bus, host) = hosted("frozen");
     host.stop();
     let options = || Options::new(bus.as_str(), label!("test"), "token");
@@ -100,9 +105,15 @@ fn a_join_does_not_name_the_stopped_controller_or_does_not_go_on_when_it_runs() 
     });
 }
 
-#[cfg(unix)]
 #[test]
 fn a_first_contact_is_lost_or_reordered_while_the_controller_is_stopped() {
+    if lacks(
+        common::NAMES_STOPPED,
+        "a_first_contact_is_lost_or_reordered_while_the_controller_is_stopped",
+        common::STOPPED,
+    ) {
+        return;
+    }
     let (bus, host) = hosted("contact");
     let (sender, _r) = join::<u64, u64>(&bus, label!("from"));
     let (_s, receiver) = join::<u64, u64>(&bus, label!("to"));
@@ -129,9 +140,15 @@ fn a_first_contact_is_lost_or_reordered_while_the_controller_is_stopped() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_leave_does_not_name_the_stopped_controller() {
+    if lacks(
+        common::NAMES_STOPPED,
+        "a_leave_does_not_name_the_stopped_controller",
+        common::STOPPED,
+    ) {
+        return;
+    }
     let (bus, host) = hosted("leave");
     let (sender, _receiver) = join::<u64, u64>(&bus, label!("test"));
     host.stop();
@@ -420,10 +437,4 @@ fn a_member_of_another_pid_namespace_is_refused_or_taken_for_dead() {
         sender.send(number("echo", n)).expect("send");
         assert_eq!(receiver.recv(SOON).expect("echo").payload, n);
     }
-}
-
-skipped_on_windows! {
-    a_first_contact_is_lost_or_reordered_while_the_controller_is_stopped: "whether a process is suspended is not known there, so that no error names it";
-    a_join_does_not_name_the_stopped_controller_or_does_not_go_on_when_it_runs: "whether a process is suspended is not known there, so that no error names it";
-    a_leave_does_not_name_the_stopped_controller: "whether a process is suspended is not known there, so that no error names it";
 }

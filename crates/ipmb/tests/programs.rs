@@ -6,11 +6,6 @@ mod common;
 
 use common::{Peer, alone_under, may_unshare_net, role};
 
-#[cfg(unix)]
-use std::os::fd::RawFd as RawHandle;
-#[cfg(windows)]
-use std::os::windows::io::RawHandle;
-
 #[rustfmt::skip]
 mod earth {
     #![allow(unused_variables)]
@@ -65,7 +60,7 @@ mod several {
         (sender, receiver)
     }
 
-    pub fn attach(message: &mut ipmb::Message<MultipleMessage>, raw: super::RawHandle) {
+    pub fn attach(message: &mut ipmb::Message<MultipleMessage>, raw: super::common::Raw) {
         // SAFETY: the caller gives the descriptor away.
         let obj = unsafe { ipmb::Object::from_raw(raw) };
         message.objects.push(obj);

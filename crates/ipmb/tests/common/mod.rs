@@ -18,6 +18,12 @@ use std::{
 
 pub const SOON: Option<Duration> = Some(Duration::from_secs(60));
 
+/// Why a test is left out where the names of [`NAMES_STOPPED`] and its neighbours are false.
+pub const STOPPED: &str =
+    "whether a process is suspended is not known there, so that no error names it";
+pub const PATHS: &str = "a bus has no path there";
+pub const TABLES: &str = "a process can have 16 million handles there, and memory runs out before";
+
 /// A bus name that no other test, and no other run, uses.
 pub fn name(test: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -161,13 +167,21 @@ pub const DESCRIPTORS: &str = if cfg!(target_os = "macos") {
     "/proc/self/fd"
 };
 
+/// Whether a test has to be left out because the system lacks something; says so by name.
+pub fn lacks(has: bool, test: &str, why: &str) -> bool {
+    if !has {
+        skip(test, why);
+    }
+    !has
+}
+
 /// Whether a test has to be left out because this is not Linux; says so by name.
 pub fn needs_linux(test: &str, why: &str) -> bool {
-    let elsewhere = cfg!(not(any(target_os = "linux", target_os = "android")));
-    if elsewhere {
-        println!("SKIPPED {test}: {why}");
-    }
-    elsewhere
+    lacks(
+        cfg!(any(target_os = "linux", target_os = "android")),
+        test,
+        why,
+    )
 }
 
 /// Runs a test in a process of its own, because others count or use up descriptors, too. True in that process.

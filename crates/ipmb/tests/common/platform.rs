@@ -26,12 +26,17 @@ mod system {
     /// What one can wait for.
     pub use std::os::fd::AsFd as Waitable;
     pub use std::os::fd::OwnedFd as Owned;
+    pub use std::os::fd::RawFd as Raw;
 
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "/dev/null";
 
     /// Whether an error can name a process that is stopped: the system says that it is.
     pub const NAMES_STOPPED: bool = true;
+    /// Whether a bus can have a path.
+    pub const HAS_PATHS: bool = true;
+    /// Whether the table of a process can be filled.
+    pub const FILLS_TABLES: bool = true;
 
     /// An empty file that is gone when its last descriptor is closed.
     pub fn scratch_file() -> std::fs::File {
@@ -129,12 +134,17 @@ mod system {
     /// What one can wait for.
     pub use std::os::windows::io::AsHandle as Waitable;
     pub use std::os::windows::io::OwnedHandle as Owned;
+    pub use std::os::windows::io::RawHandle as Raw;
 
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "NUL";
 
     /// Whether an error can name a process that is stopped: a suspended one looks like any other here.
     pub const NAMES_STOPPED: bool = false;
+    /// Whether a bus can have a path.
+    pub const HAS_PATHS: bool = false;
+    /// Whether the table of a process can be filled.
+    pub const FILLS_TABLES: bool = false;
 
     #[link(name = "ntdll", kind = "raw-dylib")]
     unsafe extern "system" {
