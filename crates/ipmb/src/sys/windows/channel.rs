@@ -1,32 +1,25 @@
 //! The ordered channel with handles: a named pipe in message mode.
 //!
-//! A packet is a head, the numbers of its handles, and its bytes. What has arrived is read ahead into a queue, within
-//! bounds: only who reads all that there is sees that the other end is gone.
+//! A packet is a head, the numbers of its handles, and its bytes.
 
 use super::{
-    event::Signal,
+    arrivals::{self, Arrived, Core, HEAD, server_of},
     handle,
-    pipe::{self, Instances, Pipe, Read},
+    pipe::{self, Instances},
     security,
     transfer::{self, Numbers, Outbound, Partner, Peer, not_connected},
 };
 use crate::sys::{BorrowedHandle, Handle};
 use std::{
-    collections::VecDeque,
     fmt::Write as _,
     io,
     os::windows::io::{AsHandle, AsRawHandle, OwnedHandle},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
-use windows_sys::Win32::System::Pipes::{GetNamedPipeClientProcessId, GetNamedPipeServerProcessId};
+use windows_sys::Win32::System::Pipes::GetNamedPipeClientProcessId;
 
 /// Handles that one packet can carry.
 pub(crate) const MAX_HANDLES: usize = 253;
-
-/// Kind of the numbers, their count, length of the bytes.
-const HEAD: usize = 8;
-/// Bytes that are read ahead.
-const AHEAD: usize = 64 << 10;
 
 /// A packet that was received.
 #[derive(Debug)]
@@ -45,235 +38,10 @@ pub(crate) struct Channel {
     core: Arc<Core>,
 }
 
-/// What an end is made of, shared with the wait sets that watch it.
-#[derive(Debug)]
-pub(super) struct Core {
-    state: Mutex<State>,
-    /// Set when a read that was under way is done.
-    arrived: Arc<Signal>,
-    /// Set while something lies in the queue that another than its taker has put there, or the channel has ended.
-    ahead: Signal,
-}
-
-#[derive(Debug)]
-struct State {
-    /// None once it was closed here.
-    pipe: Option<Pipe>,
-    partner: Option<Partner>,
-    queue: VecDeque<Arrived>,
-    queued: usize,
-    /// Nothing more comes.
-    ended: bool,
-    /// `ahead` is set.
-    told: bool,
-    /// What comes is for this process: an end that is only handed over is not read.
-    reads: bool,
-    /// The far end of a pair that was made here. Its other end is this process's, too, for as long as it stays here.
-    far: bool,
-}
-
-impl State {
-    /// The process at the other end. The far end of a pair asks for it only when it is read here after all.
-    fn partner(&mut self) -> Option<&Partner> {
-        if let (None, true, Some(pipe)) = (&self.partner, self.far, &self.pipe) {
-            let end = pipe.as_handle();
-            let maker = server_of(end).and_then(|pid| Partner::behind(pid, end));
-            self.partner = maker.ok();
-        }
-        self.partner.as_ref()
-    }
-}
-
-/// A packet as it came.
-#[derive(Debug)]
-struct Arrived {
-    bytes: Vec<u8>,
-    /// There was more of it, and it is no packet of the library.
-    too_long: bool,
-}
-
-/// A packet taken apart.
-struct Parts {
-    kind: Numbers,
-    numbers: Vec<u64>,
-    /// Where the bytes begin.
-    at: usize,
-}
-
-impl Arrived {
-    fn parts(&self) -> Option<Parts> {
-        let bytes = &self.bytes;
-        let kind = match bytes.first()? {
-            0 => Numbers::Pushed,
-            1 => Numbers::ToPull,
-            _ => return None,
-        };
-        let count = u16::from_le_bytes(bytes.get(2..4)?.try_into().ok()?);
-        let len = u32::from_le_bytes(bytes.get(4..HEAD)?.try_into().ok()?);
-        let at = HEAD.checked_add(usize::from(count).checked_mul(8)?)?;
-        let numbers = bytes.get(HEAD..at)?.chunks_exact(8);
-        let numbers = numbers.filter_map(|n| n.try_into().ok().map(u64::from_le_bytes));
-        let whole = bytes.len() - at == usize::try_from(len).ok()? && len > 0;
-        (whole || self.too_long).then(|| Parts {
-            kind,
-            numbers: numbers.collect(),
-            at,
-        })
-    }
-}
-
-/// What can be said of a channel without taking anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Outlook {
-    pub(super) readable: bool,
-    pub(super) ended: bool,
-    /// So many packets have come since the last look.
-    pub(super) fresh: usize,
-}
-
-impl Core {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Reads what has arrived into the queue. Returns how many packets that were.
-    fn read_ahead(&self, state: &mut State) -> usize {
-        let mut fresh = 0;
-        let mut under_way = false;
-        state.reads = true;
-        while !state.ended && state.queued < AHEAD {
-            let read = match &mut state.pipe {
-                Some(pipe) => pipe.read(),
-                None => return fresh,
-            };
-            match read {
-                Ok(Read::Packet(bytes)) => {
-                    state.queued += bytes.len();
-                    state.queue.push_back(Arrived {
-                        bytes,
-                        too_long: false,
-                    });
-                    fresh += 1;
-                }
-                Ok(Read::Nothing) => {
-                    under_way = true;
-                    break;
-                }
-                Ok(Read::TooLong) => {
-                    state.queue.push_back(Arrived {
-                        bytes: Vec::new(),
-                        too_long: true,
-                    });
-                    state.ended = true;
-                    fresh += 1;
-                }
-                Err(e) => {
-                    if !super::is_hangup(&e) {
-                        log::warn!("a channel cannot be read: {e}");
-                    }
-                    state.ended = true;
-                }
-            }
-        }
-        if !under_way {
-            // Nothing that is under way would set it, and what it was set for was seen.
-            self.arrived.reset();
-        }
-        fresh
-    }
-
-    /// Looks at what has arrived, for somebody who does not take it.
-    pub(super) fn look(&self) -> Outlook {
-        let mut state = self.state();
-        let fresh = self.read_ahead(&mut state);
-        let outlook = Outlook {
-            readable: !state.queue.is_empty(),
-            ended: state.ended || state.pipe.is_none(),
-            fresh,
-        };
-        if (outlook.readable || outlook.ended) && !state.told {
-            state.told = true;
-            self.ahead.set();
-        }
-        outlook
-    }
-
-    /// Takes the first packet off.
-    fn pop(&self, state: &mut State) {
-        if let Some(packet) = state.queue.pop_front() {
-            state.queued -= packet.bytes.len();
-        }
-        if state.told && state.queue.is_empty() && !state.ended && state.pipe.is_some() {
-            state.told = false;
-            self.ahead.reset();
-        }
-    }
-
-    /// The event that is set when more has arrived.
-    pub(super) fn arrived(&self) -> &Arc<Signal> {
-        &self.arrived
-    }
-
-    pub(super) fn ahead(&self) -> &Signal {
-        &self.ahead
-    }
-
-    /// Reads ahead until there is a packet. `WouldBlock`: there is none; a packet of length 0 is the end.
-    fn fill(&self, state: &mut State) -> io::Result<bool> {
-        if state.queue.is_empty() {
-            self.read_ahead(state);
-        }
-        match state.queue.is_empty() {
-            false => Ok(true),
-            true if state.ended || state.pipe.is_none() => Ok(false),
-            true => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
-}
-
-impl Drop for Core {
-    fn drop(&mut self) {
-        let _dropping = crate::crash::dropping();
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        discard_all(state);
-    }
-}
-
-/// Closes the handles of what nobody will take, as far as it has come.
-fn discard_all(state: &mut State) {
-    if let Some(pipe) = state.pipe.as_mut().filter(|_| state.reads) {
-        while let (false, Ok(Read::Packet(bytes))) = (state.ended, pipe.read()) {
-            let too_long = false;
-            state.queue.push_back(Arrived { bytes, too_long });
-        }
-    }
-    for packet in std::mem::take(&mut state.queue) {
-        if let Some(parts) = packet.parts() {
-            transfer::discard(state.partner(), parts.kind, &parts.numbers);
-        }
-    }
-    state.queued = 0;
-}
-
 impl Channel {
     fn new(end: OwnedHandle, partner: Option<Partner>) -> io::Result<Self> {
-        let arrived = Arc::new(Signal::new()?);
-        Ok(Self {
-            core: Arc::new(Core {
-                state: Mutex::new(State {
-                    pipe: Some(Pipe::new(end, arrived.clone())?),
-                    partner,
-                    queue: VecDeque::new(),
-                    queued: 0,
-                    ended: false,
-                    told: false,
-                    reads: false,
-                    far: false,
-                }),
-                arrived,
-                ahead: Signal::new()?,
-            }),
-        })
+        let core = Arc::new(Core::new(end, partner)?);
+        Ok(Self { core })
     }
 
     /// The end of whoever connected.
@@ -483,11 +251,11 @@ impl Channel {
     /// Ends the channel in both directions; what lies in it can still be read by the other end.
     pub(crate) fn close(&self) {
         let mut state = self.core.state();
-        discard_all(&mut state);
+        arrivals::discard_all(&mut state);
         state.pipe = None;
         state.told = true;
-        self.core.ahead.set();
-        self.core.arrived.set();
+        self.core.ahead().set();
+        self.core.arrived().set();
     }
 
     pub(super) fn core(&self) -> &Arc<Core> {
@@ -505,17 +273,9 @@ impl AsHandle for Channel {
             // SAFETY: the pipe stays with the core until `close` or `into_handle`, of which the latter takes `self`, and the
             // former is not called on the end of an offer.
             Some(pipe) => unsafe { BorrowedHandle::borrow_raw(pipe.as_handle().as_raw_handle()) },
-            None => self.core.ahead.as_handle(),
+            None => self.core.ahead().as_handle(),
         }
     }
-}
-
-/// The process that made a pipe, by the system's word.
-fn server_of(end: BorrowedHandle<'_>) -> io::Result<u32> {
-    let mut pid = 0;
-    // SAFETY: an open handle, and a place for the result.
-    handle::check(unsafe { GetNamedPipeServerProcessId(end.as_raw_handle(), &raw mut pid) })?;
-    Ok(pid)
 }
 
 #[cfg(test)]

@@ -3,15 +3,16 @@
 //! | file | what |
 //! |---|---|
 //! | `rendezvous.rs` | named pipes: the seat, the place where the controller listens, the members' mark |
-//! | `channel.rs`, `pipe.rs`, `transfer.rs` | packets on a named pipe, overlapped reads, handles that go with packets |
+//! | `channel.rs`, `arrivals.rs`, `pipe.rs`, `transfer.rs` | packets on a named pipe, those that have come, overlapped reads, handles that go with packets |
 //! | `memory.rs`, `held.rs`, `owner.rs` | sections of the page file |
-//! | `wake.rs`, `waitset.rs`, `event.rs` | events, and sleeping on many objects |
+//! | `wake.rs`, `waitset.rs`, `watched.rs`, `event.rs` | events, sleeping on many objects, what each has to tell |
 //! | `process.rs`, `security.rs`, `handle.rs` | processes, users, handles |
 //!
 //! Calls about regions, packets and their handles are points at which the tests let what a thread does end (see `crash`). Those
 //! by which a process takes over the end of a channel are not: what was put into its table for it goes with that table, which
 //! a thread cannot act.
 
+mod arrivals;
 mod channel;
 mod event;
 mod handle;
@@ -25,6 +26,7 @@ mod security;
 mod transfer;
 mod waitset;
 mod wake;
+mod watched;
 
 pub(crate) use channel::{Channel, MAX_HANDLES};
 pub(crate) use handle::{Kept, OwnHandle, Spare, duplicate, keep};

@@ -4,7 +4,8 @@
 //! may only wait, and there is no way to make more of that.
 
 use super::{
-    channel::{Channel, Core},
+    arrivals::Core,
+    channel::Channel,
     event::{self, Signal},
     handle::{self, OwnHandle, duplicate_for},
     rendezvous::{Lobby, Seat},
