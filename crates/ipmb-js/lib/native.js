@@ -25,7 +25,7 @@ function load() {
     `ipmb-js has no native part for ${platform?.name ?? `${process.platform}-${process.arch}`}. Tried:\n${lines.join('\n')}\n` +
       (platform
         ? `Install without --omit=optional and --no-optional, or build it: npm run build (needs Rust)`
-        : 'The bus runs on Linux (x64, arm64).'),
+        : 'The bus runs on Linux and Windows (x64, arm64).'),
     { cause: tried[0].error },
   );
   error.code = 'IPMB_NO_NATIVE';

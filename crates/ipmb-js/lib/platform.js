@@ -1,12 +1,14 @@
 'use strict';
 // Which native part belongs to this platform.
 
-/** What native parts are published for. The bus itself runs on Linux. */
+/** What native parts are published for. */
 const platforms = [
   { name: 'linux-x64-gnu', os: 'linux', cpu: 'x64', libc: 'glibc' },
   { name: 'linux-x64-musl', os: 'linux', cpu: 'x64', libc: 'musl' },
   { name: 'linux-arm64-gnu', os: 'linux', cpu: 'arm64', libc: 'glibc' },
   { name: 'linux-arm64-musl', os: 'linux', cpu: 'arm64', libc: 'musl' },
+  { name: 'win32-x64', os: 'win32', cpu: 'x64' },
+  { name: 'win32-arm64', os: 'win32', cpu: 'arm64' },
 ];
 
 function libc() {

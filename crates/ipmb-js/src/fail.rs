@@ -1,5 +1,6 @@
 //! Errors as JavaScript sees them: a message and a `code`.
 
+use crate::system;
 use ipmb::{Error, JoinError, RecvError, SendError};
 use std::{error::Error as StdError, fmt::Write};
 
@@ -23,9 +24,9 @@ pub(crate) fn closed(what: &str) -> Fail {
 }
 
 pub(crate) fn io(what: &str, error: &std::io::Error) -> Fail {
-    let code = match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => EXHAUSTED,
-        _ => IO,
+    let code = match system::is_exhausted(error) {
+        true => EXHAUSTED,
+        false => IO,
     };
     fail(code, format!("{what}: {error}"))
 }

@@ -8,7 +8,7 @@ use crate::{
 };
 use napi::{
     JsError,
-    bindgen_prelude::{Env, JsObjectValue, Object},
+    bindgen_prelude::{Env, JsObjectValue, Object, retain_current_module_for_unload_safety},
     sys,
 };
 use napi_derive::napi;
@@ -221,6 +221,8 @@ unsafe extern "C" fn next(env: sys::napi_env, info: sys::napi_callback_info) -> 
 /// Adds the two functions to the module.
 #[napi(module_exports)]
 pub fn add(mut exports: Object<'_>, env: Env) -> napi::Result<()> {
+    // Threads may outlive the worker that loaded this.
+    retain_current_module_for_unload_safety();
     for (name, function) in [(c"send", send as Function), (c"next", next as Function)] {
         let mut value = ptr::null_mut();
         // SAFETY: the name is as long as said, and the function stays loaded.

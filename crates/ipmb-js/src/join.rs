@@ -9,13 +9,13 @@ use crate::{
     receiver::NativeReceiver,
     region::whole,
     sender::NativeSender,
+    system,
 };
 use ipmb::{EndpointReceiver, EndpointSender, JoinError, Label, Options};
 use napi::bindgen_prelude::{Env, Function};
 use napi_derive::napi;
 use std::{
     cell::RefCell,
-    io::Write,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -131,18 +131,18 @@ impl NativeJoining {
         callback: Function<'_, (), ()>,
     ) -> Result<Self> {
         let plan = options.read(timeout)?;
-        let (over, mut tell) = std::io::pipe().map_err(|e| io("making a pipe", &e))?;
-        let poller = Poller::new(env, over.into(), &callback)?;
+        let (over, teller) = system::teller().map_err(|e| io("making what tells of a join", &e))?;
+        let poller = Poller::new(env, over, &callback)?;
         poller.hold(true)?;
         let outcome = Arc::new(Mutex::new(None));
         let place = outcome.clone();
         std::thread::Builder::new()
             .name("ipmb-js-join".into())
             .spawn(move || {
+                // Dropped at the end, also of a panic. If nobody waits any more, `joined` goes with `place`.
+                let _teller = teller;
                 let joined = ipmb::join(plan.options, plan.timeout);
                 *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(joined);
-                // If nobody reads it any more, `joined` goes with `place`. The pipe's end says the same as the byte.
-                let _ = tell.write_all(&[1]);
             })
             .map_err(|e| io("starting a thread to join", &e))?;
         Ok(Self {

@@ -1,14 +1,17 @@
-//! `Object`: a file descriptor that travels.
+//! `Object`: a kernel handle that travels.
 
-use crate::fail::{CLOSED, INVALID_ARGUMENT, Result, fail, io};
+use crate::{
+    fail::{CLOSED, INVALID_ARGUMENT, Result, fail, io},
+    system::{self, Carried},
+};
 use ipmb::Object;
 use napi_derive::napi;
-use std::{cell::RefCell, os::fd::BorrowedFd};
+use std::cell::RefCell;
 
-/// An owned file descriptor. Closed by `close`, or when it is collected.
+/// An owned kernel handle. Closed by `close`, or when it is collected.
 #[napi(js_name = "Object")]
 pub struct JsObject {
-    object: RefCell<Option<Object>>,
+    object: RefCell<Option<Carried>>,
 }
 
 #[napi]
@@ -23,7 +26,7 @@ impl JsObject {
     #[napi]
     pub fn value(&self) -> Result<i32> {
         match &*self.object.borrow() {
-            Some(object) => Ok(object.as_raw()),
+            Some(object) => number(object),
             None => Err(gone()),
         }
     }
@@ -31,10 +34,11 @@ impl JsObject {
     /// Gives the descriptor up to the caller, who must close it, for instance with `fs.closeSync`.
     #[napi]
     pub fn detach(&self) -> Result<i32> {
-        match self.object.take() {
-            Some(object) => Ok(object.into_raw()),
-            None => Err(gone()),
+        let number = self.value()?;
+        if let Some(object) = self.object.take() {
+            object.leave();
         }
+        Ok(number)
     }
 
     /// Closes the descriptor. Doing it twice is fine.
@@ -45,23 +49,31 @@ impl JsObject {
 
     pub(crate) fn of(object: Object) -> Self {
         Self {
-            object: RefCell::new(Some(object)),
+            object: RefCell::new(Some(Carried::of(object))),
         }
     }
 
     pub(crate) fn duplicate(&self) -> Result<Object> {
         match &*self.object.borrow() {
-            Some(object) => object.clone().map_err(|e| io("duplicating an object", &e)),
+            Some(object) => object
+                .object()
+                .clone()
+                .map_err(|e| io("duplicating an object", &e)),
             None => Err(gone()),
         }
     }
+}
+
+fn number(object: &Carried) -> Result<i32> {
+    let number = object.number();
+    number.map_err(|e| io("making a descriptor of an object", &e))
 }
 
 fn gone() -> napi::Error<&'static str> {
     fail(CLOSED, "the object is closed or detached")
 }
 
-/// A descriptor of its own for a number that JavaScript gave.
+/// A handle of its own for a descriptor that JavaScript gave.
 pub(crate) fn duplicate(fd: i32) -> Result<Object> {
     if fd < 0 {
         return Err(fail(
@@ -69,10 +81,5 @@ pub(crate) fn duplicate(fd: i32) -> Result<Object> {
             format!("{fd} is no file descriptor"),
         ));
     }
-    // SAFETY: borrowed for this one call, which fails for a number that is not open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    match borrowed.try_clone_to_owned() {
-        Ok(owned) => Ok(Object::from(owned)),
-        Err(e) => Err(io(&format!("duplicating the file descriptor {fd}"), &e)),
-    }
+    system::object_of(fd).map_err(|e| io(&format!("duplicating the file descriptor {fd}"), &e))
 }

@@ -1,42 +1,34 @@
-//! Watches a descriptor in Node's event loop and calls a JavaScript function when it is readable.
+//! Watches a source in Node's event loop and calls a JavaScript function when it is set.
 //!
-//! A `uv_poll_t` lives in a [`Watch`], which libuv holds until its close callback. Whoever comes first ends it: `close`, the
+//! A libuv handle lives in a [`Watch`], which libuv holds until its close callback. Whoever comes first ends it: `close`, the
 //! collector, or the end of the environment, which waits for the close callback. All of it happens on the loop's thread.
 
 use crate::{
     fail::{Fail, Result, closed, fail, io},
-    uv::{self, Uv},
+    system::{Handle, Source, Told, Uv, Waiter},
 };
 use napi::{
     JsValue,
     bindgen_prelude::{Env, Function},
     sys,
 };
-use std::{
-    cell::{Cell, UnsafeCell},
-    ffi::{c_int, c_void},
-    os::fd::{AsRawFd, OwnedFd},
-    ptr,
-    rc::Rc,
-};
+use std::{cell::Cell, ffi::c_void, ptr, rc::Rc};
+
+const WATCHING: &str = "watching a handle";
 
 struct Watch {
     uv: Uv,
-    /// The `uv_poll_t`. Never moved; only libuv looks into it.
-    memory: UnsafeCell<Box<[u128]>>,
+    waiter: Waiter<Self>,
     env: sys::napi_env,
     /// The function; null once closed. Weak unless `held`.
     callback: Cell<sys::napi_ref>,
     hook: Cell<sys::napi_async_cleanup_hook_handle>,
-    started: Cell<bool>,
     held: Cell<bool>,
     closing: Cell<bool>,
-    /// Closed with the watch, thus after libuv let go of it.
-    _fd: OwnedFd,
 }
 
 impl Watch {
-    fn start(env: sys::napi_env, fd: OwnedFd, callback: sys::napi_value) -> Result<Rc<Self>> {
+    fn start(env: sys::napi_env, source: Source, callback: sys::napi_value) -> Result<Rc<Self>> {
         let no_uv = |name: &str| {
             fail(
                 "IPMB_UNSUPPORTED_HOST",
@@ -52,24 +44,18 @@ impl Watch {
         if status != sys::Status::napi_ok {
             return Err(no_uv("napi_get_uv_event_loop"));
         }
-        let raw = fd.as_raw_fd();
         let watch = Rc::new(Self {
-            memory: UnsafeCell::new(uv.poll_memory()),
             uv,
+            waiter: Waiter::new(uv, source).map_err(no_uv)?,
             env,
             callback: Cell::new(ptr::null_mut()),
             hook: Cell::new(ptr::null_mut()),
-            started: Cell::new(false),
             held: Cell::new(false),
             closing: Cell::new(false),
-            _fd: fd,
         });
-        let handle = watch.handle();
-        // SAFETY: zeroed memory of the size that libuv wants, which lives until the close callback.
-        let code = unsafe { (uv.poll_init)(event_loop.cast(), handle, raw) };
-        if code != 0 {
-            return Err(io("watching a descriptor", &Uv::error(code)));
-        }
+        let handle = watch.waiter.handle();
+        // SAFETY: the loop of this thread. Below, libuv gets an `Rc` of the watch, until the close callback.
+        unsafe { watch.waiter.init(event_loop.cast()) }.map_err(|e| io(WATCHING, &e))?;
         // From here on libuv holds the watch, until `closed`.
         let held = Rc::into_raw(watch.clone());
         // SAFETY: an initialised handle of this thread's loop.
@@ -96,29 +82,18 @@ impl Watch {
         watch.hook.set(hook);
         if status != sys::Status::napi_ok {
             watch.close();
-            return Err(fail("IPMB_IO", "Node refused to watch a descriptor"));
+            return Err(fail("IPMB_IO", "Node refused to watch a handle"));
         }
         Ok(watch)
     }
 
-    fn handle(&self) -> *mut uv::Handle {
-        // SAFETY: nobody else makes references to the box, which was not moved since libuv got its address.
-        unsafe { (*self.memory.get()).as_mut_ptr().cast() }
-    }
-
-    /// Calls the function from now on while the descriptor is readable, and keeps function and process alive.
+    /// Calls the function from now on while the source is set, and keeps function and process alive.
     fn hold(&self) -> Result<()> {
         if self.closing.get() {
             return Err(closed("endpoint"));
         }
-        if !self.started.get() {
-            // SAFETY: an open handle of this thread's loop.
-            let code = unsafe { (self.uv.poll_start)(self.handle(), uv::READABLE, readable) };
-            if code != 0 {
-                return Err(io("watching a descriptor", &Uv::error(code)));
-            }
-            self.started.set(true);
-        }
+        // SAFETY: an open handle of this thread's loop.
+        unsafe { self.waiter.start() }.map_err(|e| io(WATCHING, &e))?;
         if !self.held.replace(true) {
             // SAFETY: the reference was made by this environment and is not deleted before `close`.
             unsafe { sys::napi_reference_ref(self.env, self.callback.get(), ptr::null_mut()) };
@@ -126,13 +101,12 @@ impl Watch {
         Ok(())
     }
 
-    /// No longer keeps function and process alive. Goes on watching until there is something that nobody waits for:
-    /// to stop and start each time costs more.
+    /// No longer keeps function and process alive.
     fn release(&self) {
         if !self.closing.get() && self.held.replace(false) {
             // SAFETY: as in `hold`, which it undoes.
             unsafe {
-                (self.uv.unref)(self.handle());
+                (self.uv.unref)(self.waiter.handle());
                 sys::napi_reference_unref(self.env, self.callback.get(), ptr::null_mut());
             }
         }
@@ -142,7 +116,7 @@ impl Watch {
         if !self.closing.get() {
             let set = if keep { self.uv.ref_ } else { self.uv.unref };
             // SAFETY: an open handle of this thread's loop.
-            unsafe { set(self.handle()) };
+            unsafe { set(self.waiter.handle()) };
         }
     }
 
@@ -156,17 +130,11 @@ impl Watch {
             if !callback.is_null() {
                 sys::napi_delete_reference(self.env, callback);
             }
-            (self.uv.close)(self.handle(), on_closed);
+            self.waiter.close(on_closed);
         }
     }
 
     fn call(&self) {
-        if !self.held.get() {
-            self.started.set(false);
-            // SAFETY: an open handle of this thread's loop.
-            unsafe { (self.uv.poll_stop)(self.handle()) };
-            return;
-        }
         let env = self.env;
         let (mut scope, mut function, mut global) =
             (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
@@ -202,18 +170,21 @@ impl Watch {
     }
 }
 
-unsafe extern "C" fn readable(handle: *mut uv::Handle, _status: c_int, _events: c_int) {
-    let Ok(uv) = Uv::get() else { return };
-    // SAFETY: `start` set it to an `Rc` that is held until `on_closed`; after `close` libuv does not call this.
-    let watch = unsafe {
-        let watch = (uv.get_data)(handle).cast::<Watch>().cast_const();
-        Rc::increment_strong_count(watch);
-        Rc::from_raw(watch)
-    };
-    watch.call();
+impl Told for Watch {
+    fn ready(&self) {
+        if !self.held.get() {
+            // SAFETY: an open handle of this thread's loop: it has just called.
+            return unsafe { self.waiter.rest() };
+        }
+        self.call();
+        if !self.closing.get() {
+            // SAFETY: an open handle of this thread's loop.
+            unsafe { self.waiter.looked(self.held.get()) };
+        }
+    }
 }
 
-unsafe extern "C" fn on_closed(handle: *mut uv::Handle) {
+unsafe extern "C" fn on_closed(handle: *mut Handle) {
     let Ok(uv) = Uv::get() else { return };
     // SAFETY: takes back what `start` gave to libuv, which does not use the handle any more.
     let watch = unsafe { Rc::from_raw((uv.get_data)(handle).cast::<Watch>().cast_const()) };
@@ -229,13 +200,13 @@ unsafe extern "C" fn environment_ends(_: sys::napi_async_cleanup_hook_handle, wa
     unsafe { &*watch.cast::<Watch>() }.close();
 }
 
-/// Watches one descriptor. Does nothing once closed.
+/// Watches one source. Does nothing once closed.
 pub(crate) struct Poller(Rc<Watch>);
 
 impl Poller {
-    /// Watches `fd`; calls `callback`, which must be kept alive elsewhere while nothing waits.
-    pub(crate) fn new(env: Env, fd: OwnedFd, callback: &Function<'_, (), ()>) -> Result<Self> {
-        Watch::start(env.raw(), fd, callback.raw()).map(Self)
+    /// Watches `source`; calls `callback`, which must be kept alive elsewhere while nothing waits.
+    pub(crate) fn new(env: Env, source: Source, callback: &Function<'_, (), ()>) -> Result<Self> {
+        Watch::start(env.raw(), source, callback.raw()).map(Self)
     }
 
     /// Something waits; `keep` says whether the process is kept running for it.

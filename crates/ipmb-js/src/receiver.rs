@@ -8,6 +8,7 @@ use crate::{
     object::JsObject,
     poller::Poller,
     region::JsRegion,
+    system,
 };
 use ipmb::{EndpointReceiver, MemoryRegion, Object, RecvError};
 use napi::{
@@ -15,7 +16,7 @@ use napi::{
     sys,
 };
 use napi_derive::napi;
-use std::{cell::RefCell, os::fd::AsFd, rc::Rc};
+use std::{cell::RefCell, rc::Rc};
 
 /// What `next` returns when there is no message.
 const NOTHING: f64 = -1.0;
@@ -32,14 +33,14 @@ pub struct Received {
     pub format: u32,
     /// The data, if `next` did not return it; where Node allows it, not copied.
     pub data: Option<Buffer>,
-    /// Descriptors.
+    /// Kernel handles.
     pub objects: Vec<JsObject>,
     /// Shared memory.
     pub regions: Vec<JsRegion>,
 }
 
 struct Open {
-    // Before the receiver, whose descriptor it watches.
+    // Before the receiver, whose handle it watches.
     poller: Option<Poller>,
     receiver: Option<EndpointReceiver<Inbound>>,
     apart: Option<Apart>,
@@ -199,9 +200,9 @@ impl NativeReceiver {
             let Some(receiver) = &open.receiver else {
                 return Err(closed("receiver"));
             };
-            let fd = receiver.as_fd().try_clone_to_owned();
-            let fd = fd.map_err(|e| io("duplicating the receiver's descriptor", &e))?;
-            open.poller = Some(Poller::new(env, fd, &callback)?);
+            let source = system::source_of(receiver);
+            let source = source.map_err(|e| io("duplicating the receiver's handle", &e))?;
+            open.poller = Some(Poller::new(env, source, &callback)?);
             Ok(())
         })
     }

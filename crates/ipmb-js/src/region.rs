@@ -1,6 +1,9 @@
 //! `MemoryRegion`: shared memory, copied or seen.
 
-use crate::fail::{CLOSED, Fail, INVALID_ARGUMENT, Result, fail, io, of_error};
+use crate::{
+    fail::{CLOSED, Fail, INVALID_ARGUMENT, Result, fail, io, of_error},
+    system::Private,
+};
 use ipmb::{Error, MemoryRegion};
 use napi::{
     bindgen_prelude::{Buffer, Env, ToNapiValue, Unknown},
@@ -166,7 +169,7 @@ fn range(region: &MemoryRegion, offset: f64, size: f64) -> Result<Range<usize>> 
 struct View {
     start: *mut u8,
     len: usize,
-    private: bool,
+    _private: Option<Private>,
     _region: MemoryRegion,
 }
 
@@ -174,18 +177,21 @@ impl View {
     fn new(region: &MemoryRegion) -> Result<Self> {
         let mut region = another(region)?;
         let len = region.buffer_size() as usize;
-        let frozen = region.is_frozen();
+        // Node has no read-only buffers, and a write to a read-only mapping would end the process. So what JavaScript writes
+        // to a frozen region goes to private pages, which nobody else sees.
+        let mut private = None;
         let start = if len == 0 {
             ptr::null_mut()
-        } else if frozen {
-            map_privately(&region, len)?
+        } else if region.is_frozen() {
+            let pages = Private::of(&region).map_err(|e| of_error(&e))?;
+            private.insert(pages).start()
         } else {
             region.map(..).map_err(|e| of_error(&e))?.as_mut_ptr()
         };
         Ok(Self {
             start,
             len,
-            private: frozen && len > 0,
+            _private: private,
             _region: region,
         })
     }
@@ -220,36 +226,6 @@ impl View {
         }
         Err(fail("IPMB_IO", "Node refused an external buffer"))
     }
-}
-
-impl Drop for View {
-    fn drop(&mut self) {
-        if self.private {
-            // SAFETY: mapped by `map_privately`, with this size, and nobody looks at it any more.
-            unsafe { libc::munmap(self.start.cast(), self.len) };
-        }
-    }
-}
-
-/// Node has no read-only buffers, and a write to a read-only mapping would end the process. So what JavaScript writes to a
-/// frozen region goes to private pages, which nobody else sees.
-fn map_privately(region: &MemoryRegion, len: usize) -> Result<*mut u8> {
-    // SAFETY: a new mapping of an open descriptor; the region's size is sealed, so no access is beyond its end.
-    let start = unsafe {
-        libc::mmap(
-            ptr::null_mut(),
-            len,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_PRIVATE | libc::MAP_NORESERVE,
-            region.object().as_raw(),
-            0,
-        )
-    };
-    if start == libc::MAP_FAILED {
-        let error = std::io::Error::last_os_error();
-        return Err(io("mapping a frozen memory region", &error));
-    }
-    Ok(start.cast())
 }
 
 unsafe extern "C" fn finalize(_env: sys::napi_env, _data: *mut c_void, hint: *mut c_void) {

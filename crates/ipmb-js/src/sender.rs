@@ -11,6 +11,7 @@ use crate::{
     outbound::Outbound,
     poller::Poller,
     region::{JsRegion, region_of},
+    system::Source,
 };
 use ipmb::{EndpointSender, MemoryRegion, Message, Object, Selector};
 use napi::{
@@ -18,7 +19,7 @@ use napi::{
     bindgen_prelude::{Env, Function},
 };
 use napi_derive::napi;
-use std::{cell::RefCell, os::fd::OwnedFd, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 /// What the `send…` functions return for a message that could not go at once and was not kept.
 const REFUSED: f64 = -1.0;
@@ -206,7 +207,7 @@ impl NativeSender {
                 Some(poller) => poller,
                 None => {
                     let object = lines.sender().room_object().map_err(|e| of_send(&e))?;
-                    poller.insert(Poller::new(env, OwnedFd::from(object), &callback)?)
+                    poller.insert(Poller::new(env, Source::from(object), &callback)?)
                 }
             };
             poller.hold(true)?;

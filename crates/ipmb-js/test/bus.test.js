@@ -5,6 +5,7 @@ const { test } = require('node:test');
 const assert = require('node:assert');
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
+const os = require('node:os');
 const path = require('node:path');
 const { ipmb, busName, SOON, options, join, to, bytes, startRust, startNode, answer, end } = require('./common.js');
 
@@ -120,7 +121,7 @@ test('a Rust process gets and gives data, objects and regions', async () => {
   const bus = busName('rust');
   const { sender, receiver } = join(bus, 'node');
   const peer = await startRust(bus, 'echo');
-  const file = fs.mkdtempSync('/tmp/ipmb-js-') + '/file';
+  const file = fs.mkdtempSync(path.join(os.tmpdir(), 'ipmb-js-')) + '/file';
   fs.writeFileSync(file, 'through a descriptor');
   const fd = fs.openSync(file, 'r');
   const frozen = new ipmb.MemoryRegion(3);
@@ -190,7 +191,9 @@ test('a payload that does not decode is an error, and the next message comes', a
   sender.close(), receiver.close();
 });
 
-test('without descriptors send throws, and all works again when there are some', async () => {
+const noLimit = process.platform === 'win32' && 'the table of handles has no limit on Windows';
+
+test('without descriptors send throws, and all works again when there are some', { skip: noLimit }, async () => {
   const shell = `ulimit -n 96; exec "$0" ${JSON.stringify(path.join(__dirname, 'roles', 'shortage.js'))} "$1"`;
   const child = spawn('sh', ['-c', shell, process.execPath, busName('shortage')], { stdio: 'inherit' });
   assert.strictEqual(await end(child), 0);
@@ -330,7 +333,7 @@ test('two Node processes pass a region and a descriptor on, and see one memory a
   const bus = busName('pass');
   const { sender, receiver } = join(bus, 'node');
   const { child } = await startNode('passes.js', bus);
-  const dir = fs.mkdtempSync('/tmp/ipmb-js-');
+  const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'ipmb-js-'));
   const fd = fs.openSync(dir + '/file', 'w+');
   const region = new ipmb.MemoryRegion(100_000);
   const view = region.mapShared();
