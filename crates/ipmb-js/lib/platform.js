@@ -8,7 +8,6 @@ const platforms = [
   { name: 'linux-arm64-gnu', os: 'linux', cpu: 'arm64', libc: 'glibc' },
   { name: 'linux-arm64-musl', os: 'linux', cpu: 'arm64', libc: 'musl' },
   { name: 'win32-x64', os: 'win32', cpu: 'x64' },
-  { name: 'win32-arm64', os: 'win32', cpu: 'arm64' },
 ];
 
 function libc() {
