@@ -200,6 +200,20 @@ fn balance() -> (usize, usize) {
     (descriptors(), ours.count())
 }
 
+/// The same once it stays: what others handed over is closed by a thread that nobody waits for.
+fn settled() -> (usize, usize) {
+    let mut last = balance();
+    let mut since = Instant::now();
+    while since.elapsed() < Duration::from_millis(10) {
+        std::thread::sleep(Duration::from_millis(1));
+        let now = balance();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+    }
+    last
+}
+
 pub struct Scene {
     bus: String,
     pub seat: Seat,
@@ -227,7 +241,7 @@ impl Scene {
     /// A bus whose survivors talk to each other, and a victim that is ready and will die at the given point.
     pub fn set(operation: &str, seat: Seat, mut echo: Peer, points: u64) -> Self {
         let bus = name("crash");
-        let empty = (balance(), balance_of(&mut echo));
+        let empty = (settled(), balance_of(&mut echo));
         let victim = || {
             let role = format!("{operation} {points}");
             Peer::start("peer", &role, &bus)
@@ -263,7 +277,7 @@ impl Scene {
         eventually("the first contact between the survivors", || {
             keeper.notes(PING | ECHO).len() >= 3
         });
-        let before = (balance(), balance_of(&mut echo));
+        let before = (settled(), balance_of(&mut echo));
         let mut victim = early.unwrap_or_else(|| {
             let mut victim = victim();
             joined(&mut victim);
@@ -555,7 +569,7 @@ pub fn survive() {
                 drop(sender);
                 say("left");
             }
-            Some("balance") => say(&format!("{:?}", balance())),
+            Some("balance") => say(&format!("{:?}", settled())),
             other => panic!("unknown command {other:?}"),
         }
     }
