@@ -4,7 +4,8 @@
 //! never keep it (`leaving`); what remains is a file whose file system does not answer, and no system lets a thread out of that.
 //!
 //! The thread is made with the serving thread, and not when it is first needed: a sandbox that was entered meanwhile may
-//! not let a thread be made, and kill the process for trying. It sleeps until there is something. While it waits in a
+//! not let a thread be made, and kill the process for trying. (What `leaving` makes for sockets has to be made then; SECURITY.md
+//! lists the calls that it takes.) It sleeps until there is something. While it waits in a
 //! close, what comes after stays open; its number is bounded by the process's table of descriptors.
 //!
 //! A forked child has neither the thread nor the descriptors, and its own once it joins.

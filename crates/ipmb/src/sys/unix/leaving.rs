@@ -3,6 +3,10 @@
 //! The last close of a socket that lingers waits (socket(7), `SO_LINGER`), and so does that of a socket in whose queue such a one lies. A
 //! thread that ends is exempt: the kernel lets go of what was its own and goes on. So a thread is made that shares this
 //! process's memory but has a table of descriptors of its own, holds the sockets when they are closed here, and ends.
+//!
+//! Its table begins as a copy, of which it closes all but the sockets. Until then it holds what the program has open, as a child
+//! does between `fork` and `exec`: for some microseconds, or for as long as the file system of one of the program's own files
+//! keeps a close waiting.
 
 use super::{fork::Fd, thread::spawn};
 use rustix::{
