@@ -16,6 +16,7 @@ mod outbox;
 mod patience;
 mod receiver;
 mod sender;
+mod spin;
 
 pub use loan::Loan;
 pub use receiver::{EndpointReceiver, Iter};

@@ -20,8 +20,6 @@ use std::{
 
 /// After so long a blocked `send` says whom it waits for.
 const COMPLAINT: Duration = Duration::from_secs(5);
-/// The shortest time to spin for room.
-const SPIN_MIN: Duration = Duration::from_micros(2);
 /// How long to wait before a shortage whose end nobody reports is looked at again.
 pub(super) const SHORTAGE: Duration = Duration::from_millis(2);
 
@@ -141,9 +139,9 @@ fn wait_for_space<'c>(
         return Ok(());
     };
     let gate = link.gate.clone();
-    let budget = link.spin.clamp(SPIN_MIN, core.options.spin.max(SPIN_MIN));
+    let time = link.spin.begin(link.out.wanted());
     drop(outbox);
-    if core.inbox.may_spin() && spin_for_space(core, target, budget) {
+    if time.is_some_and(|time| spin_for_space(core, target, time)) {
         return Ok(());
     }
     // One thread sleeps for the link; others wait until it has looked.
@@ -162,7 +160,8 @@ fn wait_for_space<'c>(
         }
         (side, sleep)
     };
-    let left = until.map(|u| u.saturating_duration_since(Instant::now()));
+    let start = Instant::now();
+    let left = until.map(|u| u.saturating_duration_since(start));
     let (timeout, sound) = match sleep {
         // The caller tries again, and pumps before it does.
         Sleep::NotNow => return Ok(()),
@@ -175,6 +174,9 @@ fn wait_for_space<'c>(
     outbox.tell_of_room(target);
     if let Some(link) = outbox.link(target) {
         link.out.awake();
+        if let Some(time) = time {
+            link.spin.slept(start.elapsed(), time);
+        }
     }
     // While there was a leader nobody else listened to the receiver.
     drop(leader);
@@ -188,8 +190,9 @@ fn wait_for_space<'c>(
 
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
 /// not. True if there may be room.
-fn spin_for_space(core: &Core, target: u64, budget: Duration) -> bool {
-    let until = Instant::now() + budget;
+fn spin_for_space(core: &Core, target: u64, time: Duration) -> bool {
+    let until = Instant::now() + time;
+    let mut looks = 0;
     loop {
         for _ in 0..64 {
             std::hint::spin_loop();
@@ -200,16 +203,19 @@ fn spin_for_space(core: &Core, target: u64, budget: Duration) -> bool {
             return true;
         };
         if link.out.has_moved() {
-            link.spin = budget * 2;
+            link.spin.paid();
             return true;
         }
         if over {
-            link.spin = budget / 2;
+            link.spin.was_vain();
             return false;
         }
+        looks += 1;
+        let gives_way = link.spin.gives_way(looks);
         drop(outbox);
-        // The receiver may be waiting for this very core.
-        sys::yield_now();
+        if gives_way {
+            sys::yield_now();
+        }
     }
 }
 

@@ -131,6 +131,8 @@ pub(crate) struct Outgoing {
     messages: Watcher,
     space: Sleeper,
     pool: Pool,
+    /// Bytes that room was last looked for.
+    wanted: usize,
     /// How many blocks had been let go of at the last look.
     released: u32,
     /// Records with handles that the receiver has not passed: their ends, how many handles, and what keeps those alive.
@@ -179,6 +181,7 @@ impl Outgoing {
             messages: Watcher::new(),
             space: Sleeper::new(),
             pool: Pool::default(),
+            wanted: 0,
             released: 0,
             handles: VecDeque::new(),
             handles_under_way: 0,
@@ -260,11 +263,17 @@ impl Outgoing {
     pub(crate) fn lease(&mut self, len: usize, front: usize) -> Result<Lease, Refusal> {
         self.refresh()?;
         let head = self.write.head();
+        self.wanted = len;
         match self.pool.lease(len, front, head, &self.returns) {
             Ok(Some(lease)) => Ok(lease),
             Ok(None) => Err(Refusal::Full),
             Err(e) => Err(Refusal::Io(e)),
         }
+    }
+
+    /// Bytes that room was last looked for.
+    pub(crate) fn wanted(&self) -> usize {
+        self.wanted
     }
 
     /// Gives a block back unused.
@@ -385,6 +394,7 @@ impl Outgoing {
         if self.write.free() < size + pad {
             self.refresh()?;
             if self.write.free() < size + pad {
+                self.wanted = size as usize;
                 return Err(Refusal::Full);
             }
         }

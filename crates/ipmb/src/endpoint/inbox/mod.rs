@@ -9,13 +9,16 @@
 //! |---|---|
 //! | here | which link is next |
 //! | `arrivals.rs` | what other threads put in: new links, messages to oneself, the end |
+//! | `rush.rs` | whether messages come in a rush, to be taken in batches |
 //! | `sleep.rs` | spinning and sleeping |
 //! | `unpack.rs` | from a record to a message |
 
 mod arrivals;
+mod rush;
 mod sleep;
 mod unpack;
 
+use super::spin::Spin;
 use crate::{
     Error, Message, MessageBox, Options, RecvError, Stats,
     link::incoming::{Incoming, Record, Trouble},
@@ -24,6 +27,7 @@ use crate::{
     sys::{AsHandle, BorrowedHandle, Event, Interest, Ringer, WaitSet},
 };
 use arrivals::{Arrivals, Local};
+use rush::Rush;
 use std::{
     collections::VecDeque,
     io,
@@ -55,7 +59,8 @@ pub(crate) struct Inbox {
     payload_max: usize,
     region_max: u64,
     local_max: usize,
-    spin_max: Duration,
+    /// How long to look for messages or for space before a sleep, at most.
+    spin: Duration,
 }
 
 struct State {
@@ -74,7 +79,10 @@ struct State {
     local: VecDeque<Local>,
     scratch: Vec<u8>,
     events: Vec<Event>,
-    spin: Duration,
+    rush: Rush,
+    spin: Spin,
+    /// Bytes of the message that was taken before a wait, if it was a large one.
+    bulk: usize,
     /// What to say when nothing is found.
     verdict: Option<RecvError>,
     stats: Stats,
@@ -125,6 +133,7 @@ impl Inbox {
         let local = Ringer::local()?;
         set.add(&local, LOCAL, Interest::Arrivals)?;
         let alone = std::thread::available_parallelism().map_or(1, usize::from) < 2;
+        let spin = if alone { Duration::ZERO } else { options.spin };
         Ok(Self {
             state: Mutex::new(State {
                 links: Vec::new(),
@@ -137,7 +146,9 @@ impl Inbox {
                 local: VecDeque::new(),
                 scratch: Vec::new(),
                 events: Vec::new(),
-                spin: Duration::ZERO,
+                rush: Rush::default(),
+                spin: Spin::new(Duration::ZERO, spin),
+                bulk: 0,
                 verdict: None,
                 stats: Stats::default(),
             }),
@@ -150,7 +161,7 @@ impl Inbox {
             payload_max: options.max_payload,
             region_max: options.max_region,
             local_max: options.self_queue,
-            spin_max: if alone { Duration::ZERO } else { options.spin },
+            spin,
         })
     }
 
@@ -159,8 +170,9 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn may_spin(&self) -> bool {
-        !self.spin_max.is_zero()
+    /// How those who send look for space: at first as long as they may.
+    pub(crate) fn spin_for_space(&self) -> Spin {
+        Spin::new(self.spin, self.spin)
     }
 
     pub(crate) fn add_to(&self, stats: &mut Stats) {
@@ -255,19 +267,24 @@ impl Inbox {
     /// Watches the link whose turn it is for the time of a round trip, if spinning has been worth while. True if there may be
     /// something: the answer to what was just sent is taken without reading the clock or looking at anything else.
     #[inline]
-    fn watch_briefly(&self, state: &State) -> bool {
-        if state.turn <= 1 || state.spin.is_zero() {
+    fn watch_briefly(&self, state: &mut State) -> bool {
+        if state.turn <= 1 || !state.spin.is_worth_while() {
             return false;
         }
         let Some(Some(link)) = state.active.front().and_then(|slot| state.links.get(*slot)) else {
             return false;
         };
-        for _ in 0..BRIEFLY {
+        for _ in 0..state.rush.pauses(state.stats.received) {
+            std::hint::spin_loop();
+        }
+        for looks in 0..BRIEFLY {
             if link.looks_ready() || self.arrived.load(Ordering::Relaxed) {
+                state.rush.waited(looks);
                 return true;
             }
             std::hint::spin_loop();
         }
+        state.rush.waited(BRIEFLY);
         false
     }
 
@@ -329,6 +346,7 @@ impl Inbox {
         record: Record,
     ) -> Option<Result<Message<R>, RecvError>> {
         let link = state.links.get_mut(slot)?.as_mut()?;
+        state.bulk = record.len;
         let result = unpack(link, record, &mut state.scratch, self.region_max);
         match &result {
             Some(_) => {

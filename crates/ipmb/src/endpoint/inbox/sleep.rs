@@ -40,8 +40,11 @@ impl Inbox {
             state.waiting -= 1;
             return state;
         }
-        let budget = state.spin;
-        if self.spin(&mut state, deadline) {
+        let bulk = std::mem::take(&mut state.bulk);
+        let tried = state.spin.begin(bulk);
+        if let Some(time) = tried
+            && self.spin(&mut state, time, deadline)
+        {
             return state;
         }
         let (asleep, fenced) = self.prepare(&mut state);
@@ -59,34 +62,33 @@ impl Inbox {
             self.look_at_sleepers(&mut state);
         }
         // A sleep that was shorter than spinning would have been: spin longer next time, as if this time's had not been in vain.
-        if slept && start.elapsed() < self.spin_max {
-            state.spin = (budget * 2).clamp(Duration::from_micros(4), self.spin_max);
+        if slept && let Some(tried) = tried {
+            state.spin.slept(start.elapsed(), tried);
         }
         state
     }
 
     /// Looks at the active links for a while; true if there is something.
-    fn spin(&self, state: &mut State, deadline: Option<Instant>) -> bool {
-        if self.spin_max.is_zero() {
-            return false;
-        }
+    fn spin(&self, state: &mut State, time: Duration, deadline: Option<Instant>) -> bool {
         let start = Instant::now();
-        let budget = state.spin.max(Duration::from_micros(2));
+        let mut looks = 0;
         loop {
             for _ in 0..32 {
                 if self.has_something(state) {
-                    state.spin = (state.spin * 2).clamp(Duration::from_micros(4), self.spin_max);
+                    state.spin.paid();
                     return true;
                 }
                 std::hint::spin_loop();
             }
             let now = Instant::now();
-            if now - start >= budget || deadline.is_some_and(|d| d <= now) {
-                state.spin /= 2;
+            if now - start >= time || deadline.is_some_and(|d| d <= now) {
+                state.spin.was_vain();
                 return false;
             }
-            // The sender may be waiting for this very core.
-            sys::yield_now();
+            looks += 1;
+            if state.spin.gives_way(looks) {
+                sys::yield_now();
+            }
         }
     }
 

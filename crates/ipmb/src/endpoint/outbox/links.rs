@@ -3,11 +3,11 @@
 use super::{Outbox, waiting::Waiting};
 use crate::{
     control::protocol::{self, PENDING, ToController},
-    endpoint::{core::Core, gate::Gate},
+    endpoint::{core::Core, gate::Gate, spin::Spin},
     link::outgoing::Outgoing,
     sys::Channel,
 };
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 /// Why a link ends that did nothing wrong.
 const GONE: &str = "the receiver is gone";
@@ -20,8 +20,8 @@ pub(crate) struct Link {
     pub(crate) number: u64,
     /// Who sleeps for space in it.
     pub(crate) gate: Arc<Gate>,
-    /// For how long to look for space before that.
-    pub(crate) spin: Duration,
+    /// How to look for space before that.
+    pub(crate) spin: Spin,
     /// The receiver has it, or the controller has its introduction for good: what is put into it arrives, though its sender dies.
     introduced: bool,
     /// Its introduction was sent while too many others waited, so that the controller may not keep it.
@@ -72,7 +72,7 @@ impl Outbox {
             peer,
             number,
             gate: Arc::default(),
-            spin: core.options.spin,
+            spin: core.inbox.spin_for_space(),
             introduced: false,
             tried: false,
             promised: false,

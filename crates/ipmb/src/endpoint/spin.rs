@@ -1,0 +1,157 @@
+//! How long a side that waits looks again and again before it sleeps, and whether it gives its core away in between.
+//!
+//! To give way is a system call, and helps only if the other side waits for this very core. Whether it does cannot be
+//! asked cheaply, but it shows: what the other side does on another core comes without giving way, what it would do on this one
+//! comes after the time is over. So a wait in vain makes the next ones give way, the more of them the more often it happens.
+//!
+//! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer.
+
+use std::time::Duration;
+
+/// The shortest time to look for.
+const SHORTEST: Duration = Duration::from_micros(2);
+/// What a wait may take longer, for each byte of the message beside it and in all.
+const PER_BYTE: f64 = 0.25e-9;
+const LARGE: Duration = Duration::from_micros(400);
+/// Waits that give way after one that was in vain without, at first and at most.
+const GIVE_WAY: [u32; 2] = [1, 1024];
+
+#[derive(Debug)]
+pub(crate) struct Spin {
+    time: Duration,
+    most: Duration,
+    /// By how much this wait may be longer.
+    longer: Duration,
+    /// Waits to come that give way.
+    giving_way: u32,
+    /// What that will be after the next vain one.
+    next: u32,
+}
+
+impl Spin {
+    /// Looks for `time` at first, and for `most` at most. Zero: never looks again.
+    pub(crate) fn new(time: Duration, most: Duration) -> Self {
+        Self {
+            time: time.min(most),
+            most,
+            longer: Duration::ZERO,
+            giving_way: 0,
+            next: GIVE_WAY[0],
+        }
+    }
+
+    /// Whether it has been worth while lately.
+    #[inline]
+    pub(crate) fn is_worth_while(&self) -> bool {
+        !self.time.is_zero()
+    }
+
+    /// How long this wait may look, beside a message of so many bytes. `None`: it sleeps at once.
+    pub(crate) fn begin(&mut self, bytes: usize) -> Option<Duration> {
+        self.longer = Duration::from_secs_f64(bytes as f64 * PER_BYTE).min(LARGE);
+        let most = self.most + self.longer;
+        (!self.most.is_zero()).then(|| self.time.clamp(SHORTEST, most.max(SHORTEST)))
+    }
+
+    /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
+    /// Where others came first, after eight times as many again.
+    pub(crate) fn gives_way(&self, looks: u32) -> bool {
+        self.giving_way > 0 && looks.is_power_of_two() && looks.trailing_zeros() % 3 == 0
+    }
+
+    /// What was waited for came in time.
+    pub(crate) fn paid(&mut self) {
+        if self.giving_way > 0 {
+            self.giving_way -= 1;
+        } else {
+            self.next = GIVE_WAY[0];
+        }
+        self.grow(self.time);
+    }
+
+    /// The time was over.
+    pub(crate) fn was_vain(&mut self) {
+        if self.giving_way > 0 {
+            self.giving_way -= 1;
+        } else {
+            self.giving_way = self.next;
+            self.next = (self.next * 2).min(GIVE_WAY[1]);
+        }
+        self.time /= 2;
+    }
+
+    /// It slept for `slept` after it had looked for `tried`. Where that is less than it may look, it looks longer the next
+    /// time, as if this time had not been in vain.
+    pub(crate) fn slept(&mut self, slept: Duration, tried: Duration) {
+        if slept < self.most + self.longer {
+            self.grow(tried);
+        }
+    }
+
+    fn grow(&mut self, from: Duration) {
+        let most = self.most + self.longer;
+        self.time = (from * 2).clamp(2 * SHORTEST, most.max(2 * SHORTEST));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: Duration = Duration::from_micros(50);
+
+    #[test]
+    fn a_side_whose_peer_is_on_another_core_makes_a_system_call_per_wait() {
+        let mut spin = Spin::new(MOST, MOST);
+        for _ in 0..1_000_000 {
+            assert!(!spin.gives_way(1));
+            spin.paid();
+        }
+    }
+
+    #[test]
+    fn sides_on_one_core_wait_for_nothing_again_and_again() {
+        let mut spin = Spin::new(MOST, MOST);
+        let mut vain = 0;
+        for _ in 0..100_000 {
+            if spin.gives_way(1) {
+                spin.paid();
+            } else {
+                vain += 1;
+                spin.was_vain();
+            }
+        }
+        assert!(vain < 110, "{vain}");
+    }
+
+    #[test]
+    fn the_time_leaves_its_limits() {
+        let mut spin = Spin::new(Duration::ZERO, MOST);
+        assert!(!spin.is_worth_while());
+        for bytes in [0, 1 << 20, usize::MAX, 0] {
+            let most = match bytes {
+                0 => MOST,
+                1048576 => MOST + Duration::from_nanos(262_144),
+                _ => MOST + LARGE,
+            };
+            for _ in 0..100 {
+                let time = spin.begin(bytes).unwrap();
+                assert!((SHORTEST..=most).contains(&time), "{time:?}");
+                spin.paid();
+            }
+            assert_eq!(spin.begin(bytes), Some(most));
+        }
+        for _ in 0..100 {
+            spin.was_vain();
+            assert!((SHORTEST..=MOST).contains(&spin.begin(0).unwrap()));
+        }
+        assert!(!spin.is_worth_while());
+    }
+
+    #[test]
+    fn who_is_to_sleep_at_once_looks_for_a_large_message() {
+        let mut spin = Spin::new(Duration::ZERO, Duration::ZERO);
+        spin.paid();
+        assert_eq!(spin.begin(1 << 30), None);
+    }
+}
