@@ -54,9 +54,9 @@ impl Spin {
     }
 
     /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
-    /// Where others came first, after eight times as many again.
+    /// Where others came first, after twice as many again.
     pub(crate) fn gives_way(&self, looks: u32) -> bool {
-        self.giving_way > 0 && looks.is_power_of_two() && looks.trailing_zeros() % 3 == 0
+        self.giving_way > 0 && looks.is_power_of_two()
     }
 
     /// What was waited for came in time.
@@ -64,7 +64,7 @@ impl Spin {
         if self.giving_way > 0 {
             self.giving_way -= 1;
         } else {
-            self.next = GIVE_WAY[0];
+            self.next = (self.next / 2).max(GIVE_WAY[0]);
         }
         self.grow(self.time);
     }
