@@ -178,6 +178,14 @@ impl Row for &'static Basic {
         self.bars.iter().map(bar).collect()
     }
 
+    /// Short measurements differ more.
+    fn rounds(&self, asked: usize) -> usize {
+        match self.pattern {
+            Pattern::OneWay if self.size <= 16 << 10 => 2 * asked,
+            _ => asked,
+        }
+    }
+
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let (peer, count) = self.peers[step];
         let bus = format!("{}.{}.{}.{step}.{round}", bench.bus, self.id, self.size);
