@@ -1,13 +1,12 @@
 'use strict';
 // How endpoints end with their process, their worker and the collector: without a crash, a leak or a process that stays.
 
-const { test } = require('node:test');
 const assert = require('node:assert');
-const { fork } = require('node:child_process');
+const { spawnSync } = require('node:child_process');
 const fs = require('node:fs');
 const path = require('node:path');
 const { Worker } = require('node:worker_threads');
-const { busName, join, to, bytes, SOON, answer, end } = require('./common.js');
+const { busName, join, to, bytes, SOON, test, startRole, answer, end } = require('./common.js');
 
 const life = path.join(__dirname, 'roles', 'life.js');
 const descriptors = () => fs.readdirSync('/proc/self/fd').length;
@@ -27,7 +26,7 @@ for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['
     const bus = busName('ends');
     const host = join(bus, 'host');
     const deaf = join(bus, 'deaf');
-    const child = fork(life, [bus, how], { stdio: ['ignore', 'inherit', how === 'throw' ? 'ignore' : 'inherit', 'ipc'] });
+    const child = startRole('life.js', [bus, how], { stdio: ['ignore', 'inherit', how === 'throw' ? 'ignore' : 'inherit', 'ipc'] });
     child.channel.unref();
     const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
     assert.strictEqual(await end(child), code);
@@ -38,7 +37,7 @@ for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['
 
 test('a join that waits keeps neither a process that exits nor a worker that is terminated', async () => {
   const bus = busName('joining');
-  const child = fork(life, [bus, 'joining']);
+  const child = startRole('life.js', [bus, 'joining']);
   const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
   assert.strictEqual(await end(child), 3);
   clearTimeout(timer);
@@ -51,7 +50,7 @@ test('a join that waits keeps neither a process that exits nor a worker that is 
 test('a receive that waits keeps its process running until a signal ends it', async () => {
   const bus = busName('stays');
   const deaf = join(bus, 'deaf');
-  const child = fork(life, [bus, 'busy']);
+  const child = startRole('life.js', [bus, 'busy']);
   assert.strictEqual(await answer(child), 'busy');
   await new Promise((resolve) => setTimeout(resolve, 200));
   assert.strictEqual(child.exitCode, null);
@@ -64,7 +63,7 @@ test('workers that are terminated with receives and queues leave nothing behind'
   const bus = busName('workers');
   const host = join(bus, 'host');
   // Elsewhere, since it keeps what was sent to it.
-  const deaf = fork(life, [bus, 'deaf']);
+  const deaf = startRole('life.js', [bus, 'deaf']);
   await answer(deaf);
   const round = async () => {
     const worker = new Worker(life, { workerData: [bus, 'worker'] });
@@ -101,9 +100,16 @@ test('workers exchange messages, and end by themselves', async () => {
 });
 
 test('forgotten endpoints, objects and regions are collected', async () => {
-  const child = fork(path.join(__dirname, 'roles', 'forgets.js'), [], { execArgv: ['--expose-gc'] });
+  const child = startRole('forgets.js', [], { execArgv: ['--expose-gc'] });
   const { before, after, threads } = await answer(child);
   assert.ok(after <= before + 8, `${after} descriptors after, ${before} before`);
   assert.ok(threads, 'the serving thread ended with the last endpoint');
   assert.strictEqual(await end(child), 0);
+});
+
+test('a test that fails leaves no process behind that keeps the others from running', () => {
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const { status, stdout } = spawnSync(process.execPath, [path.join(__dirname, 'roles', 'fails.js')], { env, encoding: 'utf8', timeout: SOON });
+  assert.strictEqual(status, 1, 'it runs to its end');
+  assert.match(stdout, /on purpose/);
 });

@@ -1,0 +1,12 @@
+'use strict';
+// A test that fails while a process that it has started goes on.
+
+const assert = require('node:assert');
+const { busName, join, test, startRole, answer } = require('../common.js');
+
+test('fails', async () => {
+  const bus = busName('fails');
+  join(bus, 'deaf');
+  assert.strictEqual(await answer(startRole('life.js', [bus, 'busy'])), 'busy');
+  assert.fail('on purpose');
+});
