@@ -1,7 +1,8 @@
 'use strict';
 // What the tests share: bus names, peers in other processes and in Rust.
 
-const { fork, spawn, spawnSync } = require('node:child_process');
+const { execFileSync, fork, spawn, spawnSync } = require('node:child_process');
+const fs = require('node:fs');
 const path = require('node:path');
 const readline = require('node:readline');
 const ipmb = require('..');
@@ -96,4 +97,18 @@ const end = (child) =>
     else child.once('exit', (code, signal) => resolve(code ?? signal));
   });
 
-module.exports = { ipmb, busName, SOON, options, join, to, bytes, test, started, startRust, startRole, startNode, answer, end };
+/** How many handles (descriptors) and threads this process has, and whether the library's serving thread is among these. */
+function inUse() {
+  if (process.platform === 'win32') return JSON.parse(execFileSync(rustPeer(), [String(process.pid), 'in-use'], { encoding: 'utf8' }));
+  const tasks = fs.readdirSync('/proc/self/task');
+  const serving = tasks.some((task) => {
+    try {
+      return fs.readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim() === 'ipmb';
+    } catch {
+      return false; // Ended meanwhile.
+    }
+  });
+  return { handles: fs.readdirSync('/proc/self/fd').length, threads: tasks.length, serving };
+}
+
+module.exports = { ipmb, busName, SOON, options, join, to, bytes, test, started, startRust, startRole, startNode, answer, end, inUse };

@@ -3,20 +3,20 @@
 
 const assert = require('node:assert');
 const { spawnSync } = require('node:child_process');
-const fs = require('node:fs');
 const path = require('node:path');
 const { Worker } = require('node:worker_threads');
-const { busName, join, to, bytes, SOON, test, startRole, answer, end } = require('./common.js');
+const { busName, join, to, bytes, SOON, test, startRole, answer, end, inUse } = require('./common.js');
 
 const life = path.join(__dirname, 'roles', 'life.js');
-const descriptors = () => fs.readdirSync('/proc/self/fd').length;
-const threads = () => fs.readdirSync('/proc/self/task').length;
 
-/** Waits until something is as it should be, and gives up after a while. */
-async function comesTrue(what, condition) {
+/** Waits until this process has no more in use than is allowed, and gives up after a while. */
+async function comesDown(allowed) {
   const until = Date.now() + SOON;
-  while (!condition()) {
-    assert.ok(Date.now() < until, what());
+  for (;;) {
+    const now = inUse();
+    const over = Object.keys(allowed).filter((what) => now[what] > allowed[what]);
+    if (over.length === 0) return;
+    assert.ok(Date.now() < until, over.map((what) => `${now[what]} ${what}, ${allowed[what]} are allowed`).join('; '));
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -71,10 +71,9 @@ test('workers that are terminated with receives and queues leave nothing behind'
     await worker.terminate();
   };
   await round();
-  const [fds, tasks] = [descriptors(), threads()];
+  const { handles, threads } = inUse();
   for (let n = 0; n < 10; n++) await round();
-  await comesTrue(() => `${descriptors()} descriptors, ${fds} before`, () => descriptors() <= fds + 4);
-  await comesTrue(() => `${threads()} threads, ${tasks} before`, () => threads() <= tasks + 1);
+  await comesDown({ handles: handles + 4, threads: threads + 1 });
   deaf.kill();
   await end(deaf);
   host.sender.close(), host.receiver.close();
@@ -101,9 +100,9 @@ test('workers exchange messages, and end by themselves', async () => {
 
 test('forgotten endpoints, objects and regions are collected', async () => {
   const child = startRole('forgets.js', [], { execArgv: ['--expose-gc'] });
-  const { before, after, threads } = await answer(child);
-  assert.ok(after <= before + 8, `${after} descriptors after, ${before} before`);
-  assert.ok(threads, 'the serving thread ended with the last endpoint');
+  const { before, after } = await answer(child);
+  assert.ok(before.serving && !after.serving, 'the serving thread ended with the last endpoint');
+  assert.ok(after.handles <= before.handles + 8, `${after.handles} handles after, ${before.handles} before`);
   assert.strictEqual(await end(child), 0);
 });
 
