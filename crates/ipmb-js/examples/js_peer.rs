@@ -7,6 +7,8 @@
 //! Both end with the first message of format 9.
 //!
 //! * `liar` sends `node` what says of itself that it is bytes with a format, and is not, and then a message that is.
+//!
+//! On Windows, `js_peer PID in-use` tells of a process what it has in use.
 
 #![allow(clippy::expect_used)]
 
@@ -14,6 +16,9 @@ use ipmb::{
     BytesMessage, Encoder, Error, Label, Message, MessageBox, Options, Payload, Selector, TypeUuid,
 };
 use std::time::Duration;
+
+#[cfg(windows)]
+mod in_use;
 
 /// Bytes that are too few for a format, or a [`BytesMessage`].
 enum Told {
@@ -58,6 +63,10 @@ fn lie(options: Options) {
 fn main() {
     let mut words = std::env::args().skip(1);
     let (bus, role) = (words.next().expect("a bus"), words.next().expect("a role"));
+    #[cfg(windows)]
+    if role == "in-use" {
+        return in_use::tell(bus.parse().expect("a process"));
+    }
     let mut options = Options::new(bus, Label::from([&role]), "token");
     options.controller_affinity = false;
     if role == "liar" {

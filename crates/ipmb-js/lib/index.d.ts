@@ -16,7 +16,7 @@ export interface JoinOptions {
   linkCapacity?: number;
   /** Bytes that {@link Sender.send} lets wait for one receiver whose link is full, copied buffers included. Default 64 MiB. */
   outboundQueue?: number;
-  /** Meet at an absolute path in the file system in place of an abstract name. */
+  /** Meet at an absolute path in the file system in place of an abstract name. Not on Windows: `IPMB_IO`. */
   path?: string;
 }
 
@@ -110,7 +110,7 @@ export interface BytesMessage {
 
 /** What travels besides the data. At most 253 objects, and 253 regions with the buffers. */
 export interface Attachments {
-  /** Descriptors; each receiver gets its own duplicate, the sender keeps its own. */
+  /** Objects, or descriptors as Node's `fs` numbers them; each receiver gets its own duplicate, the sender keeps its own. */
   objects?: (Object | number)[];
   /** Regions, behind those of the buffers; the sender keeps its own handle. */
   memoryRegions?: MemoryRegion[];
@@ -165,14 +165,24 @@ export class Receiver implements AsyncIterable<Message> {
   close(): void;
 }
 
-/** An owned file descriptor. Closed by {@link Object.close}, or when it is collected. */
+/**
+ * What the kernel keeps for a process, on its way to another: a file descriptor, on Windows a HANDLE. Owned; closed by
+ * {@link Object.close}, or when it is collected.
+ *
+ * Numbers are always descriptors as Node's `fs` has them. On Windows those are entries of a table of Node's own, which
+ * has some for files, pipes and devices only. Of other handles (events, processes, …) there is no number, but they can be
+ * received, sent on and closed.
+ */
 export class Object {
   private constructor();
-  /** A duplicate of a descriptor, which stays the caller's. */
+  /** A duplicate of a descriptor, which stays the caller's. `IPMB_IO` if it is not open. */
   static fromFd(fd: number): Object;
-  /** The descriptor's number. It stays owned by this object. */
+  /**
+   * The descriptor's number. It stays owned by this object. On Windows the first call makes the descriptor, with a handle of its
+   * own that is closed with the object; `IPMB_IO` if Node can have none.
+   */
   value(): number;
-  /** Gives the descriptor up to the caller, who must close it. */
+  /** Gives the descriptor up to the caller, who must close it (`fs.closeSync`). Fails as {@link Object.value} does. */
   detach(): number;
   close(): void;
 }
@@ -186,8 +196,8 @@ export class MemoryRegion {
   /** A copy of some bytes; `size` −1 for all from `offset` on. */
   map(offset: number, size: number): Buffer;
   /**
-   * The memory itself; by default all of it. Of a frozen region it is a private view: what is written to it, nobody else sees.
-   * While a writable view is not collected, nobody can freeze the region.
+   * The memory itself; by default all of it. Of a frozen region it is a private view (on Windows a copy): what is written to
+   * it, nobody else sees. While a writable view is not collected, nobody can freeze the region.
    */
   mapShared(offset?: number, size?: number): Buffer;
   /** Copies bytes into the region. */

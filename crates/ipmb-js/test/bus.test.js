@@ -1,13 +1,12 @@
 'use strict';
 // Messages between endpoints: of one process, of two Node processes, and with a Rust process.
 
-const { test } = require('node:test');
 const assert = require('node:assert');
 const { spawn } = require('node:child_process');
 const fs = require('node:fs');
 const os = require('node:os');
 const path = require('node:path');
-const { ipmb, busName, SOON, options, join, to, bytes, startRust, startNode, answer, end } = require('./common.js');
+const { ipmb, busName, SOON, options, join, to, bytes, test, started, startRust, startNode, answer, end } = require('./common.js');
 
 const code = (expected) => (error) => {
   assert.strictEqual(error.code, expected, error.stack);
@@ -195,7 +194,7 @@ const noLimit = process.platform === 'win32' && 'the table of handles has no lim
 
 test('without descriptors send throws, and all works again when there are some', { skip: noLimit }, async () => {
   const shell = `ulimit -n 96; exec "$0" ${JSON.stringify(path.join(__dirname, 'roles', 'shortage.js'))} "$1"`;
-  const child = spawn('sh', ['-c', shell, process.execPath, busName('shortage')], { stdio: 'inherit' });
+  const child = started(spawn('sh', ['-c', shell, process.execPath, busName('shortage')], { stdio: 'inherit' }));
   assert.strictEqual(await end(child), 0);
 });
 

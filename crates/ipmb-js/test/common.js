@@ -1,7 +1,8 @@
 'use strict';
 // What the tests share: bus names, peers in other processes and in Rust.
 
-const { fork, spawn, spawnSync } = require('node:child_process');
+const { execFileSync, fork, spawn, spawnSync } = require('node:child_process');
+const fs = require('node:fs');
 const path = require('node:path');
 const readline = require('node:readline');
 const ipmb = require('..');
@@ -19,6 +20,27 @@ const join = (bus, label, more) => ipmb.join(options(bus, label, more), SOON);
 const to = (label, more) => ({ labelOp: new ipmb.LabelOp(label), mode: ipmb.SelectorMode.Unicast, ttl: 0, ...more });
 const bytes = (data, format = 0) => ({ format, data: Buffer.from(data) });
 
+/** Processes that the test under way has started. */
+const children = new Set();
+
+const started = (child) => {
+  children.add(child);
+  return child;
+};
+
+/** `test` of node:test. A test that fails leaves no process behind, on which the runner would wait. */
+function test(name, ...rest) {
+  const body = rest.pop();
+  require('node:test').test(name, ...rest, async (t) => {
+    try {
+      await body(t);
+    } finally {
+      for (const child of children) child.kill('SIGKILL');
+      children.clear();
+    }
+  });
+}
+
 /** The Rust program examples/js_peer.rs, built once by whoever runs the tests, else here. */
 function rustPeer() {
   if (process.env.IPMB_JS_PEER) return process.env.IPMB_JS_PEER;
@@ -32,7 +54,7 @@ function rustPeer() {
 
 /** Starts the Rust peer; settled once it has joined. */
 async function startRust(bus, role) {
-  const child = spawn(rustPeer(), [bus, role], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = started(spawn(rustPeer(), [bus, role], { stdio: ['ignore', 'pipe', 'inherit'] }));
   const lines = readline.createInterface({ input: child.stdout });
   await new Promise((resolve, reject) => {
     lines.once('line', resolve);
@@ -43,9 +65,15 @@ async function startRust(bus, role) {
   return child;
 }
 
-/** Runs a piece of a test in another Node process: `role` is a file in test/roles. Settled with its first message. */
+/** Runs a piece of a test in another Node process: `role` is a file in test/roles. */
+function startRole(role, args, more) {
+  const execArgv = process.execArgv.filter((arg) => !arg.startsWith('--test'));
+  return started(fork(path.join(__dirname, 'roles', role), args, { execArgv, ...more }));
+}
+
+/** The same. Settled with its first message. */
 async function startNode(role, ...args) {
-  const child = fork(path.join(__dirname, 'roles', role), args, { execArgv: process.execArgv.filter((arg) => !arg.startsWith('--test')) });
+  const child = startRole(role, args);
   const first = await answer(child);
   return { child, first };
 }
@@ -69,4 +97,18 @@ const end = (child) =>
     else child.once('exit', (code, signal) => resolve(code ?? signal));
   });
 
-module.exports = { ipmb, busName, SOON, options, join, to, bytes, startRust, startNode, answer, end };
+/** How many handles (descriptors) and threads this process has, and whether the library's serving thread is among these. */
+function inUse() {
+  if (process.platform === 'win32') return JSON.parse(execFileSync(rustPeer(), [String(process.pid), 'in-use'], { encoding: 'utf8' }));
+  const tasks = fs.readdirSync('/proc/self/task');
+  const serving = tasks.some((task) => {
+    try {
+      return fs.readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim() === 'ipmb';
+    } catch {
+      return false; // Ended meanwhile.
+    }
+  });
+  return { handles: fs.readdirSync('/proc/self/fd').length, threads: tasks.length, serving };
+}
+
+module.exports = { ipmb, busName, SOON, options, join, to, bytes, test, started, startRust, startRole, startNode, answer, end, inUse };

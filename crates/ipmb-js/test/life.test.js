@@ -1,23 +1,22 @@
 'use strict';
 // How endpoints end with their process, their worker and the collector: without a crash, a leak or a process that stays.
 
-const { test } = require('node:test');
 const assert = require('node:assert');
-const { fork } = require('node:child_process');
-const fs = require('node:fs');
+const { spawnSync } = require('node:child_process');
 const path = require('node:path');
 const { Worker } = require('node:worker_threads');
-const { busName, join, to, bytes, SOON, answer, end } = require('./common.js');
+const { busName, join, to, bytes, SOON, test, startRole, answer, end, inUse } = require('./common.js');
 
 const life = path.join(__dirname, 'roles', 'life.js');
-const descriptors = () => fs.readdirSync('/proc/self/fd').length;
-const threads = () => fs.readdirSync('/proc/self/task').length;
 
-/** Waits until something is as it should be, and gives up after a while. */
-async function comesTrue(what, condition) {
+/** Waits until this process has no more in use than is allowed, and gives up after a while. */
+async function comesDown(allowed) {
   const until = Date.now() + SOON;
-  while (!condition()) {
-    assert.ok(Date.now() < until, what());
+  for (;;) {
+    const now = inUse();
+    const over = Object.keys(allowed).filter((what) => now[what] > allowed[what]);
+    if (over.length === 0) return;
+    assert.ok(Date.now() < until, over.map((what) => `${now[what]} ${what}, ${allowed[what]} are allowed`).join('; '));
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -27,7 +26,7 @@ for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['
     const bus = busName('ends');
     const host = join(bus, 'host');
     const deaf = join(bus, 'deaf');
-    const child = fork(life, [bus, how], { stdio: ['ignore', 'inherit', how === 'throw' ? 'ignore' : 'inherit', 'ipc'] });
+    const child = startRole('life.js', [bus, how], { stdio: ['ignore', 'inherit', how === 'throw' ? 'ignore' : 'inherit', 'ipc'] });
     child.channel.unref();
     const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
     assert.strictEqual(await end(child), code);
@@ -38,7 +37,7 @@ for (const [how, code] of [['nothing', 0], ['received', 0], ['timed out', 0], ['
 
 test('a join that waits keeps neither a process that exits nor a worker that is terminated', async () => {
   const bus = busName('joining');
-  const child = fork(life, [bus, 'joining']);
+  const child = startRole('life.js', [bus, 'joining']);
   const timer = setTimeout(() => child.kill('SIGABRT'), SOON);
   assert.strictEqual(await end(child), 3);
   clearTimeout(timer);
@@ -51,7 +50,7 @@ test('a join that waits keeps neither a process that exits nor a worker that is 
 test('a receive that waits keeps its process running until a signal ends it', async () => {
   const bus = busName('stays');
   const deaf = join(bus, 'deaf');
-  const child = fork(life, [bus, 'busy']);
+  const child = startRole('life.js', [bus, 'busy']);
   assert.strictEqual(await answer(child), 'busy');
   await new Promise((resolve) => setTimeout(resolve, 200));
   assert.strictEqual(child.exitCode, null);
@@ -64,7 +63,7 @@ test('workers that are terminated with receives and queues leave nothing behind'
   const bus = busName('workers');
   const host = join(bus, 'host');
   // Elsewhere, since it keeps what was sent to it.
-  const deaf = fork(life, [bus, 'deaf']);
+  const deaf = startRole('life.js', [bus, 'deaf']);
   await answer(deaf);
   const round = async () => {
     const worker = new Worker(life, { workerData: [bus, 'worker'] });
@@ -72,10 +71,9 @@ test('workers that are terminated with receives and queues leave nothing behind'
     await worker.terminate();
   };
   await round();
-  const [fds, tasks] = [descriptors(), threads()];
+  const { handles, threads } = inUse();
   for (let n = 0; n < 10; n++) await round();
-  await comesTrue(() => `${descriptors()} descriptors, ${fds} before`, () => descriptors() <= fds + 4);
-  await comesTrue(() => `${threads()} threads, ${tasks} before`, () => threads() <= tasks + 1);
+  await comesDown({ handles: handles + 4, threads: threads + 1 });
   deaf.kill();
   await end(deaf);
   host.sender.close(), host.receiver.close();
@@ -101,9 +99,16 @@ test('workers exchange messages, and end by themselves', async () => {
 });
 
 test('forgotten endpoints, objects and regions are collected', async () => {
-  const child = fork(path.join(__dirname, 'roles', 'forgets.js'), [], { execArgv: ['--expose-gc'] });
-  const { before, after, threads } = await answer(child);
-  assert.ok(after <= before + 8, `${after} descriptors after, ${before} before`);
-  assert.ok(threads, 'the serving thread ended with the last endpoint');
+  const child = startRole('forgets.js', [], { execArgv: ['--expose-gc'] });
+  const { before, after } = await answer(child);
+  assert.ok(before.serving && !after.serving, 'the serving thread ended with the last endpoint');
+  assert.ok(after.handles <= before.handles + 8, `${after.handles} handles after, ${before.handles} before`);
   assert.strictEqual(await end(child), 0);
+});
+
+test('a test that fails leaves no process behind that keeps the others from running', () => {
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+  const { status, stdout } = spawnSync(process.execPath, [path.join(__dirname, 'roles', 'fails.js')], { env, encoding: 'utf8', timeout: SOON });
+  assert.strictEqual(status, 1, 'it runs to its end');
+  assert.match(stdout, /on purpose/);
 });

@@ -315,6 +315,42 @@ fn joins_and_messages_leak_descriptors() {
 }
 
 #[test]
+fn senders_that_left_keep_handles_until_their_messages_are_received() {
+    if !alone("senders_that_left_keep_handles_until_their_messages_are_received") {
+        return;
+    }
+    let bus = name("unread");
+    let (_s, _host) = join::<Any, Any>(&bus, label!("host"));
+    // Elsewhere, since it keeps what was sent to it, and receives nothing.
+    let mut deaf = Peer::start("peer", "idle", &bus);
+    deaf.expect("joined");
+    let round = || {
+        let (sender, _own) = join::<Any, Any>(&bus, label!("leaver"));
+        sender.send(mixed("idle", 0)).expect("send");
+        let sent = (1..).take_while(|n| sender.try_send(mixed("idle", *n)).is_ok());
+        assert!(sent.count() > 5);
+        assert_eq!(sender.stats().links_out, 1);
+    };
+    round();
+    // The controller learns of an end a little later, here and below.
+    let (mut before, mut since) = (descriptors(), Instant::now());
+    while since.elapsed() < Duration::from_millis(50) {
+        let now = descriptors();
+        if now != before {
+            (before, since) = (now, Instant::now());
+        }
+        std::thread::yield_now();
+    }
+    (0..10).for_each(|_| round());
+    let start = Instant::now();
+    while descriptors() > before {
+        let now = descriptors();
+        assert!(start.elapsed().as_secs() < 10, "{now}, {before} before");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn a_shortage_of_descriptors_loses_a_message() {
     if lacks(
         common::FILLS_TABLES,

@@ -3,8 +3,7 @@
 // the memory of neither grows. Run with --expose-gc (npm run test:memory).
 
 const { fork } = require('node:child_process');
-const fs = require('node:fs');
-const { busName, join, to, answer, end } = require('../common.js');
+const { busName, join, to, answer, end, inUse } = require('../common.js');
 
 const MESSAGES = 1_000_000;
 const STEP = 50_000;
@@ -17,7 +16,7 @@ async function used() {
     global.gc();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  return { rss: process.memoryUsage().rss, fds: fs.readdirSync('/proc/self/fd').length };
+  return { rss: process.memoryUsage().rss, fds: inUse().handles };
 }
 
 async function receive(bus) {

@@ -1,17 +1,7 @@
 'use strict';
-// Makes endpoints, objects and regions and forgets them; reports how many descriptors are open before and after. Needs --expose-gc.
+// Makes endpoints, objects and regions and forgets them; reports what is in use before and after. Needs --expose-gc.
 
-const fs = require('node:fs');
-const { ipmb, busName, join, to, bytes } = require('../common.js');
-
-const descriptors = () => fs.readdirSync('/proc/self/fd').length;
-const serving = () => fs.readdirSync('/proc/self/task').some((task) => {
-  try {
-    return fs.readFileSync(`/proc/self/task/${task}/comm`, 'utf8').trim() === 'ipmb';
-  } catch {
-    return false; // Ended meanwhile.
-  }
-});
+const { ipmb, busName, join, to, bytes, inUse } = require('../common.js');
 
 async function round() {
   const { sender, receiver } = join(busName('forget'), 'me');
@@ -23,13 +13,17 @@ async function round() {
 
 async function main() {
   await round();
-  const before = descriptors();
+  const kept = join(busName('keep'), 'me');
+  const before = inUse();
+  kept.sender.close(), kept.receiver.close();
   for (let n = 0; n < 30; n++) await round();
-  for (let n = 0; n < 500 && (serving() || descriptors() > before); n++) {
+  let after = inUse();
+  for (let n = 0; n < 500 && (after.serving || after.handles > before.handles); n++) {
     global.gc();
     await new Promise((resolve) => setTimeout(resolve, 20));
+    after = inUse();
   }
-  process.send({ before, after: descriptors(), threads: !serving() });
+  process.send({ before, after });
   process.disconnect();
 }
 

@@ -124,10 +124,7 @@ mod system {
         Storage::FileSystem::FILE_FLAG_DELETE_ON_CLOSE,
         System::{
             Pipes::CreatePipe,
-            Threading::{
-                GetCurrentProcess, GetCurrentThread, GetProcessHandleCount, GetThreadTimes,
-                WaitForSingleObject,
-            },
+            Threading::{GetCurrentThread, GetThreadTimes, WaitForSingleObject},
         },
     };
 
@@ -150,6 +147,7 @@ mod system {
     unsafe extern "system" {
         fn NtSuspendProcess(process: RawHandle) -> i32;
         fn NtResumeProcess(process: RawHandle) -> i32;
+        fn NtQuerySystemInformation(class: i32, into: *mut usize, size: u32, all: *mut u32) -> i32;
     }
 
     /// An empty file that is gone when its last handle is closed.
@@ -197,13 +195,34 @@ mod system {
         Duration::from_nanos(100 * (ticks(kernel) + ticks(user)))
     }
 
-    /// How many handles this process has open.
+    /// How many handles this process has open. `GetProcessHandleCount` is always 0 under Wine 8, so this counts in a list of
+    /// all there are.
     pub fn descriptors() -> usize {
-        let mut count = 0;
-        // SAFETY: a constant that stands for this process, and a place for the result.
-        let done = unsafe { GetProcessHandleCount(GetCurrentProcess(), &raw mut count) };
-        assert_ne!(done, 0);
-        count as usize
+        /// `SystemExtendedHandleInformation`, and what it fails with where there is not enough space.
+        const ALL_HANDLES: i32 = 64;
+        const TOO_LONG: i32 = 0xc000_0004_u32 as i32;
+        /// An entry in words. The second one is the process, the first one of the list is how many there are.
+        const ENTRY: usize = if cfg!(target_pointer_width = "64") {
+            5
+        } else {
+            7
+        };
+        let mut list = vec![0usize; 1 << 16];
+        loop {
+            let size = size_of_val(&*list) as u32;
+            let place = list.as_mut_ptr();
+            // SAFETY: a place of that size for the list, and none for the size that it would have.
+            let status =
+                unsafe { NtQuerySystemInformation(ALL_HANDLES, place, size, std::ptr::null_mut()) };
+            if status != TOO_LONG {
+                assert_eq!(status, 0);
+                break;
+            }
+            list.resize(list.len() * 2, 0);
+        }
+        let entries = list[2..].chunks_exact(ENTRY).take(list[0]);
+        let ours = std::process::id() as usize;
+        entries.filter(|entry| entry[1] == ours).count()
     }
 
     impl Peer {
