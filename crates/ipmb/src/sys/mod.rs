@@ -160,3 +160,17 @@ pub(crate) use backend::{
     keep, pid, pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
 };
 pub(crate) use received::Received;
+
+/// This test program, to be started once more. `IPMB_TEST_RUNNER` may name a program to start it through, such as an emulator.
+#[cfg(test)]
+pub(crate) fn own_program() -> std::process::Command {
+    let program = std::env::current_exe().expect("own path");
+    match std::env::var_os("IPMB_TEST_RUNNER") {
+        Some(runner) => {
+            let mut command = std::process::Command::new(runner);
+            command.arg(program);
+            command
+        }
+        None => std::process::Command::new(program),
+    }
+}

@@ -136,9 +136,13 @@ impl Controller {
         }
     }
 
-    /// Whether anybody but `id` is a member.
+    /// Whether anybody but `id` is a member. Who has died since the thread last slept is not, though its event is still to come.
     pub(crate) fn has_others(&self, id: u64) -> bool {
-        self.ids.keys().any(|other| *other != id) || !self.absent.is_empty()
+        let lives = |absent: &Absent| {
+            let process = absent.process.as_ref();
+            process.is_none_or(|(handle, _)| !sys::has_ended(handle))
+        };
+        self.ids.keys().any(|other| *other != id) || self.absent.values().any(lives)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     control::protocol::{self, Hello, ToController},
     label,
     sync::process::Ordering,
-    sys::{Channel, Handle},
+    sys::{self, Channel, Handle},
 };
 use std::{
     io::Write,
@@ -38,7 +38,7 @@ fn alone(test: &str) -> bool {
         return true;
     }
     let (_, module) = module_path!().split_once("::").unwrap();
-    let status = std::process::Command::new(std::env::current_exe().unwrap())
+    let status = sys::own_program()
         .args([&format!("{module}::{test}"), "--exact", "--nocapture"])
         .env(MARK, "1")
         .status()

@@ -474,9 +474,17 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
 fn has_handles(socket: RawFd) -> bool {
     // SAFETY: all zeros is a message without an address, parts and space.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // Qemu makes no call for a message without parts, and says that there is nothing.
+    let mut first = [0u8; 1];
+    let mut part = libc::iovec {
+        iov_base: first.as_mut_ptr().cast(),
+        iov_len: first.len(),
+    };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
     let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
     let seen = read(|| {
-        // SAFETY: the message has no buffers to write to.
+        // SAFETY: the message has one buffer, which is valid for as long as it says, and no space beside it.
         let len = unsafe { call!(libc::recvmsg(socket, &raw mut message, flags)) };
         match len {
             0.. => Ok(()),

@@ -14,7 +14,11 @@ use crate::{
     label,
     sys::{self, AsHandle, Channel, Interest, Memory, Received, SourceRef},
 };
-use std::{io, sync::Arc};
+use std::{
+    io::{self, Read as _},
+    process::Stdio,
+    sync::Arc,
+};
 
 struct Tokens(u64);
 
@@ -132,6 +136,38 @@ fn who_left_a_later_controller_is_expected_for_ever() {
     controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
     assert_eq!(members_of(&controller), [3, 30]);
     assert!(!controller.absent.contains_key(&5));
+}
+
+const WAITS: &str = "IPMB_TEST_WAITS";
+
+/// In a process of its own: lives until its input ends.
+#[test]
+fn waits() {
+    if std::env::var_os(WAITS).is_some() {
+        let _ = io::stdin().read(&mut [0]);
+    }
+}
+
+/// The last one leaves before its thread has slept once more: it would leave its files behind, and what it parked waits.
+#[test]
+fn one_whose_end_is_not_yet_reported_passes_for_a_member() {
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let mut other = sys::own_program()
+        .args([&format!("{module}::waits"), "--exact"])
+        .env(WAITS, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut writer = Writer::new(7, 30, 0).unwrap();
+    let pid = other.id();
+    writer.joined(&Listed { pid, ..listed(3) }).unwrap();
+    writer.settled().unwrap();
+    let (controller, _wiring) = successor("unreported", Some(opened(writer.memory())));
+    assert!(controller.has_others(0));
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(!controller.has_others(0));
 }
 
 /// It would take the controller for a liar and let go of it, and its messages would find no match.
