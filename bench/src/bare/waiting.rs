@@ -1,5 +1,5 @@
 //! How the bare rings wait where more processes take part than there are cores: as the product does. The waiting side
-//! spins for a time that adapts, up to 50 µs, then says that it sleeps, fences all cores, looks once more and sleeps; the
+//! spins for a time that adapts, up to 50 µs and longer beside large messages, then says that it sleeps, fences all cores, looks once more and sleeps; the
 //! other side wakes it once.
 
 use super::ring::{Consumer, Producer};
@@ -9,6 +9,8 @@ use std::{
 };
 
 const LONGEST: Duration = Duration::from_micros(50);
+/// How much longer beside a large message, at most; a quarter of a nanosecond per byte.
+const LONGER: Duration = Duration::from_micros(400);
 const SHORTEST: Duration = Duration::from_micros(2);
 
 fn membarrier(command: i32) {
@@ -26,6 +28,7 @@ pub fn register() {
 pub struct Sleeper {
     word: &'static AtomicU32,
     budget: Duration,
+    longest: Duration,
 }
 
 impl Sleeper {
@@ -33,7 +36,15 @@ impl Sleeper {
         Self {
             word,
             budget: LONGEST,
+            longest: LONGEST,
         }
+    }
+
+    /// Beside messages of so many bytes.
+    pub fn beside(mut self, bytes: usize) -> Self {
+        self.longest = LONGEST + Duration::from_nanos(bytes as u64 / 4).min(LONGER);
+        self.budget = self.longest;
+        self
     }
 
     /// Waits until `ready`.
@@ -43,7 +54,7 @@ impl Sleeper {
         loop {
             for _ in 0..32 {
                 if ready() {
-                    self.budget = (self.budget * 2).min(LONGEST);
+                    self.budget = (self.budget * 2).min(self.longest);
                     return;
                 }
                 std::hint::spin_loop();

@@ -2,21 +2,31 @@
 
 use super::{Bar, Bench, Line, Role, Row, Unit, member};
 use crate::{
-    load::{Load, Pair},
+    bare::{
+        ring::{self, Consumer, Producer},
+        waiting::{self, Receiving, Sending, Sleeper},
+    },
+    load::{self, Load, Pair},
     peers::{SOON, TOKEN, names},
     process::{Actor, say},
     report::sample::Sample,
+    shared::{Memory, RINGS, Shared},
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration};
 
 pub struct SystemCalls;
 
-const SIZES: [(&str, usize, u64); 3] = [
+const SIZES: [(&str, usize, u64); 4] = [
     ("16 B", 16, 1_000_000),
     ("4 KiB", 4 << 10, 1_000_000),
     ("1 MiB", 1 << 20, 1_000_000),
+    (RING, 1 << 20, 200_000),
 ];
+/// What a bare ring needs that spins and sleeps as the product does: for comparison.
+const RING: &str = "1 MiB, over a bare ring that sleeps";
+const CAPACITY: usize = 4 << 20;
+const MEMORY: usize = RINGS + ring::bytes(CAPACITY);
 /// Closing these descriptors, which do not exist, marks what is counted.
 const BEGIN: i32 = -1001;
 const END: i32 = -1002;
@@ -26,6 +36,8 @@ pub struct Job {
     bus: String,
     size: usize,
     count: u64,
+    /// The memory of the bare ring.
+    memory: Option<i32>,
 }
 
 impl Row for SystemCalls {
@@ -47,7 +59,7 @@ impl Row for SystemCalls {
             of: by.into(),
             limit: 0.001,
         };
-        SIZES.map(bar).into()
+        SIZES[..3].iter().copied().map(bar).collect()
     }
 
     fn missing(&self) -> Option<&'static str> {
@@ -60,17 +72,19 @@ impl Row for SystemCalls {
     }
 
     fn measure(&self, step: usize, _: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
-        let (_, size, count) = SIZES[step];
+        let (by, size, count) = SIZES[step];
         let count = match (bench.quick, size >= 1 << 20) {
             (false, _) => count,
             (true, false) => count / 10,
             (true, true) => count / 200,
         };
         let bus = format!("{}.syscalls.{step}", bench.bus);
+        let memory = (by == RING).then(|| Memory::new(MEMORY));
         let job = Job {
             bus: bus.clone(),
             size,
             count,
+            memory: memory.as_ref().map(|m| m.fd),
         };
         let _host = member::start(&bus, "controller")?;
         let mut lists = Vec::new();
@@ -135,9 +149,44 @@ fn add(calls: &mut BTreeMap<String, u64>, text: &str) -> Result<(), String> {
 impl Job {
     /// Plays one side, in a child.
     pub fn play(&self, sends: bool) {
-        match self.size {
-            16 => self.with::<Pair>(sends),
-            _ => self.with::<ipmb::BytesMessage>(sends),
+        match (self.memory, self.size) {
+            (Some(memory), _) => self.over_a_ring(memory, sends),
+            (None, 16) => self.with::<Pair>(sends),
+            (None, _) => self.with::<ipmb::BytesMessage>(sends),
+        }
+    }
+
+    fn over_a_ring(&self, memory: i32, sends: bool) {
+        waiting::register();
+        let shared = Shared::map(memory, MEMORY);
+        let (bell, space) = (shared.word(0), shared.word(1));
+        if sends {
+            let mut to = Sending {
+                ring: Producer::new(&shared, RINGS, CAPACITY),
+                bell,
+                space: Sleeper::new(space).beside(self.size),
+            };
+            self.run(sends, |number| {
+                let data = load::data(number, self.size);
+                while !to.try_push(&data, &[]) {
+                    to.wait();
+                }
+            });
+        } else {
+            let mut from = Receiving {
+                ring: Consumer::new(&shared, RINGS, CAPACITY),
+                space,
+            };
+            let mut sleeper = Sleeper::new(bell).beside(self.size);
+            self.run(sends, |number| {
+                let data = loop {
+                    match from.try_pop(<[u8]>::to_vec) {
+                        Some(data) => break data,
+                        None => sleeper.wait(|| !from.ring.is_empty()),
+                    }
+                };
+                assert_eq!(load::number_of(&data, self.size), number);
+            });
         }
     }
 
@@ -145,14 +194,7 @@ impl Job {
         let (here, there) = names(sends);
         let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
         let (sender, receiver) = ipmb::join::<T, T>(options, SOON).expect("join");
-        let warm_up = self.count / 10 + 5;
-        if !sends {
-            say(&());
-        }
-        for number in 0..warm_up + self.count {
-            if number == warm_up {
-                mark(BEGIN);
-            }
+        self.run(sends, |number| {
             if sends {
                 let selector = ipmb::Selector::unicast(there);
                 let message = ipmb::Message::new(selector, T::make(number, self.size));
@@ -161,6 +203,20 @@ impl Job {
                 let message = receiver.recv(None).expect("recv");
                 assert_eq!(message.payload.check(self.size), number);
             }
+        });
+    }
+
+    /// Sends or receives all messages, those that are not counted first.
+    fn run(&self, sends: bool, mut each: impl FnMut(u64)) {
+        let warm_up = self.count / 10 + 5;
+        if !sends {
+            say(&());
+        }
+        for number in 0..warm_up + self.count {
+            if number == warm_up {
+                mark(BEGIN);
+            }
+            each(number);
         }
         mark(END);
         say(&());

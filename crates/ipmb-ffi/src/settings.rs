@@ -167,7 +167,8 @@ pub unsafe extern "C" fn ipmb_settings_self_queue(
     }
 }
 
-/// For how many microseconds at most a receive watches for messages before it sleeps; 0: not at all.
+/// For how many microseconds at most a receive watches for messages, and a send for space, before it sleeps; beside a large
+/// message up to 400 longer; 0: not at all.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

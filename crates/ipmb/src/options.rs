@@ -54,7 +54,8 @@ pub struct Options {
     /// whoever may connect can try guesses against what was exchanged, so take 128 random bits where it matters.
     pub token: String,
     /// Whether this endpoint may host the controller; default true. Set it to false in a process that is debugged or
-    /// suspended often: while the controller's process is stopped nobody can join. With only such endpoints, there
+    /// suspended often: while the controller's process is stopped nobody can join, and endpoints that have not talked yet
+    /// cannot begin to. With only such endpoints, there
     /// is no bus: they wait for one that may.
     pub controller_affinity: bool,
     pub(crate) max_payload: usize,
@@ -128,7 +129,9 @@ impl Options {
 
     /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 50 µs, at
     /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. Beside a large message it watches for up to a
-    /// quarter of a nanosecond per byte longer, 400 µs at most: as long as the other side may copy it.
+    /// quarter of a nanosecond per byte longer, 400 µs at most: as long as the other side may copy it. Meanwhile other
+    /// threads' calls that receive by this endpoint wait, those of `try_recv` and `stats` too. With less than two processors it sleeps
+    /// at once.
     #[must_use]
     pub fn spin(mut self, at_most: Duration) -> Self {
         self.spin = at_most;

@@ -154,6 +154,26 @@ fn who_waits_for_a_block_is_not_woken_when_one_is_let_go_of() {
     }
 }
 
+#[test]
+fn who_waits_for_a_block_is_not_woken_when_a_loan_is_dropped() {
+    let bus = name("dropped");
+    let (_s, receiver) = join::<(), BytesView>(&bus, label!("here"));
+    let (sender, _r) = join::<BytesMessage, ()>(&bus, label!("lender"));
+    meet(&sender, "here");
+    receiver.recv(SOON).expect("first contact");
+    let mut loans: Vec<_> = (0..32).map(|_| lend(&sender, "here", 5000)).collect();
+    for _ in 0..20 {
+        std::thread::scope(|s| {
+            let waiting = s.spawn(|| lend(&sender, "here", 5000));
+            // Long enough that it sleeps, as a rule.
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(!waiting.is_finished());
+            loans.pop();
+            loans.push(waiting.join().expect("no panic"));
+        });
+    }
+}
+
 /// What waits is to stay in the caches; what the receiver came to and keeps makes room for more.
 #[test]
 fn large_payloads_wait_without_limit_or_for_views_that_are_kept() {

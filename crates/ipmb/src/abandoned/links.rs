@@ -292,7 +292,8 @@ fn a_sender_waits_for_the_space_of_a_dead_receiver() {
             }
             sent += 1;
         }
-        let sleep = from.out.sleep_for_space();
+        let (_, known) = from.out.refused();
+        let sleep = from.out.sleep_for_space(known);
         assert!(matches!(sleep, Ok(Sleep::Sound | Sleep::Short)));
         let result = abandon(last, || {
             for _ in 0..3 {

@@ -283,10 +283,14 @@ fn attempt<'c>(
         }
         Err(e) => Err(Refusal::Io(e)),
     };
-    if written.is_err() {
+    let is_written = written.is_ok();
+    if !is_written {
         link.out.abandon(&lease);
     }
     let result = outbox.count(written, len);
+    if !is_written {
+        outbox.tell_of_room(target);
+    }
     (outbox, result)
 }
 

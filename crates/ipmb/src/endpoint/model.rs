@@ -85,7 +85,7 @@ impl Link {
     /// Sends one record, and waits for space as long as there is none.
     fn send(&self, fast: bool) {
         loop {
-            {
+            let known = {
                 let mut out = self.outbox.lock().unwrap();
                 if out.write.free() == 0 {
                     out.write.refresh(&self.head).unwrap();
@@ -94,11 +94,12 @@ impl Link {
                     out.write.publish(1, &self.tail);
                     return;
                 }
-            }
+                out.write.head()
+            };
             let Some(leader) = self.gate.lead(None) else {
                 continue;
             };
-            if !self.falls_asleep(fast) {
+            if !self.falls_asleep(known, fast) {
                 continue;
             }
             self.side.wait();
@@ -107,14 +108,18 @@ impl Link {
         }
     }
 
-    /// As `Outgoing::sleep_for_space`: false if there is more room than before.
-    fn falls_asleep(&self, fast: bool) -> bool {
+    /// As `Outgoing::sleep_for_space`: false if there is more room than was `known`.
+    fn falls_asleep(&self, known: u64, fast: bool) -> bool {
         let mut out = self.outbox.lock().unwrap();
         let Out { write, space } = &mut *out;
         if !weakness::on(11) {
             self.side.drain();
         }
-        let before = write.head();
+        let known = if weakness::on(14) {
+            write.head()
+        } else {
+            known
+        };
         let everybody = space.mode() == Mode::Fast;
         space.announce(&self.word);
         fence_before_sleep(everybody);
@@ -124,11 +129,17 @@ impl Link {
         if !weakness::on(10) {
             write.refresh(&self.head).unwrap();
         }
-        if write.head() != before {
+        if write.head() != known {
             space.wake(&self.word, fast);
             return false;
         }
         true
+    }
+
+    /// Looks at what was given back, and sends nothing: another thread that finds its message too large, or the serving thread.
+    fn look(&self) {
+        let mut out = self.outbox.lock().unwrap();
+        out.write.refresh(&self.head).unwrap();
     }
 
     /// Takes so many records, as `Incoming::taken` does.
@@ -152,19 +163,25 @@ impl Link {
     }
 }
 
-/// So many senders, each with so many records, and a receiver: a lost wake-up is a deadlock, which the checker reports.
-fn nobody_waits_for_space_that_is_there(senders: u32, each: u32, fast: bool) {
+/// So many senders, each with so many records, a receiver, and a thread that only looks if `looked`: a lost wake-up is a
+/// deadlock, which the checker reports.
+fn nobody_waits_for_space_that_is_there(senders: u32, each: u32, looked: bool, fast: bool) {
     let name = if fast { "fast" } else { "fenced" };
-    let name = format!("sleep for space, {senders} senders of {each}, {name}");
+    let looker = if looked { ", one who looks" } else { "" };
+    let name = format!("sleep for space, {senders} senders of {each}{looker}, {name}");
     weakness::check(&name, move || {
         let start = u64::MAX - 1;
         let link = Arc::new(Link::full(start, fast));
-        let threads: Vec<_> = (0..senders)
+        let mut threads: Vec<_> = (0..senders)
             .map(|_| {
                 let link = link.clone();
                 thread::spawn(move || (0..each).for_each(|_| link.send(fast)))
             })
             .collect();
+        if looked {
+            let link = link.clone();
+            threads.push(thread::spawn(move || link.look()));
+        }
         link.receive(start, 1 + senders * each, fast);
         for thread in threads {
             thread.join().unwrap();
@@ -174,20 +191,30 @@ fn nobody_waits_for_space_that_is_there(senders: u32, each: u32, fast: bool) {
 
 #[test]
 fn a_fenced_sender_sleeps_though_there_is_space() {
-    nobody_waits_for_space_that_is_there(1, 2, false);
+    nobody_waits_for_space_that_is_there(1, 2, false, false);
 }
 
 #[test]
 fn a_fast_sender_sleeps_though_there_is_space() {
-    nobody_waits_for_space_that_is_there(1, 2, true);
+    nobody_waits_for_space_that_is_there(1, 2, false, true);
 }
 
 #[test]
 fn one_of_two_senders_sleeps_though_there_is_space() {
-    nobody_waits_for_space_that_is_there(2, 1, false);
+    nobody_waits_for_space_that_is_there(2, 1, false, false);
 }
 
 #[test]
 fn one_of_two_fast_senders_sleeps_though_there_is_space() {
-    nobody_waits_for_space_that_is_there(2, 1, true);
+    nobody_waits_for_space_that_is_there(2, 1, false, true);
+}
+
+#[test]
+fn a_sender_sleeps_though_another_thread_saw_space() {
+    nobody_waits_for_space_that_is_there(1, 1, true, false);
+}
+
+#[test]
+fn a_fast_sender_sleeps_though_another_thread_saw_space() {
+    nobody_waits_for_space_that_is_there(1, 1, true, true);
 }

@@ -10,7 +10,7 @@ use crate::{
         directory::Reader,
         membership::{Phase, Status},
     },
-    link::outgoing::Sleep,
+    link::outgoing::{Room, Sleep},
     sys,
 };
 use std::{
@@ -139,9 +139,13 @@ fn wait_for_space<'c>(
         return Ok(());
     };
     let gate = link.gate.clone();
-    let time = link.spin.begin(link.out.wanted());
+    // Under the lock under which there was too little.
+    let (wanted, known) = link.out.refused();
+    let time = link.spin.begin(wanted);
     drop(outbox);
-    if time.is_some_and(|time| spin_for_space(core, target, time)) {
+    if let Some(time) = time
+        && spin_for_space(core, target, known, time, until)
+    {
         return Ok(());
     }
     // One thread sleeps for the link; others wait until it has looked.
@@ -153,7 +157,7 @@ fn wait_for_space<'c>(
         let Some(link) = outbox.link(target) else {
             return Ok(());
         };
-        let sleep = link.out.sleep_for_space().unwrap_or(Sleep::NotNow);
+        let sleep = link.out.sleep_for_space(known).unwrap_or(Sleep::NotNow);
         let side = link.out.side().clone();
         if matches!(sleep, Sleep::NotNow) {
             outbox.tell_of_room(target);
@@ -174,7 +178,9 @@ fn wait_for_space<'c>(
     outbox.tell_of_room(target);
     if let Some(link) = outbox.link(target) {
         link.out.awake();
-        if let Some(time) = time {
+        if let Some(time) = time
+            && waited.as_ref().is_ok_and(|(readable, _)| *readable)
+        {
             link.spin.slept(start.elapsed(), time);
         }
     }
@@ -189,24 +195,33 @@ fn wait_for_space<'c>(
 }
 
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
-/// not. True if there may be room.
-fn spin_for_space(core: &Core, target: u64, time: Duration) -> bool {
-    let until = Instant::now() + time;
+/// not. True if there may be more room than was `known`, or if the caller's time is over.
+fn spin_for_space(
+    core: &Core,
+    target: u64,
+    known: Room,
+    time: Duration,
+    until: Option<Instant>,
+) -> bool {
+    let enough = Instant::now() + time;
     let mut looks = 0;
     loop {
         for _ in 0..64 {
             std::hint::spin_loop();
         }
-        let over = Instant::now() >= until;
+        let now = Instant::now();
+        if until.is_some_and(|until| until <= now) {
+            return true;
+        }
         let mut outbox = core.outbox();
         let Some(link) = outbox.link(target) else {
             return true;
         };
-        if link.out.has_moved() {
+        if link.out.has_moved(known) {
             link.spin.paid();
             return true;
         }
-        if over {
+        if now >= enough {
             link.spin.was_vain();
             return false;
         }

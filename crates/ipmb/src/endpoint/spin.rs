@@ -10,8 +10,7 @@ use std::time::Duration;
 
 /// The shortest time to look for.
 const SHORTEST: Duration = Duration::from_micros(2);
-/// What a wait may take longer, for each byte of the message beside it and in all.
-const PER_BYTE: f64 = 0.25e-9;
+/// What a wait may take longer beside a large message, at most.
 const LARGE: Duration = Duration::from_micros(400);
 /// Waits that give way after one that was in vain without, at first and at most.
 const GIVE_WAY: [u32; 2] = [1, 1024];
@@ -48,7 +47,7 @@ impl Spin {
 
     /// How long this wait may look, beside a message of so many bytes. `None`: it sleeps at once.
     pub(crate) fn begin(&mut self, bytes: usize) -> Option<Duration> {
-        self.longer = Duration::from_secs_f64(bytes as f64 * PER_BYTE).min(LARGE);
+        self.longer = Duration::from_nanos(bytes as u64 / 4).min(LARGE);
         let most = self.most + self.longer;
         (!self.most.is_zero()).then(|| self.time.clamp(SHORTEST, most.max(SHORTEST)))
     }

@@ -120,6 +120,17 @@ pub(crate) struct Untaken {
     pub deadline: Option<Instant>,
 }
 
+/// What is known of the room in a link. Where it differs from what it was when something found no room, there may be some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Room {
+    /// Up to where the ring was given back.
+    head: u64,
+    /// How many blocks the receiver had let go of.
+    released: u32,
+    /// How many blocks were given up here, unused.
+    given_up: u32,
+}
+
 /// The sender's end of a link.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
@@ -131,10 +142,12 @@ pub(crate) struct Outgoing {
     messages: Watcher,
     space: Sleeper,
     pool: Pool,
-    /// Bytes that room was last looked for.
-    wanted: usize,
-    /// How many blocks had been let go of at the last look.
+    /// The room there is, as last seen.
     released: u32,
+    given_up: u32,
+    /// What room was last looked for in vain, in bytes, and what was known of it then.
+    wanted: usize,
+    refused: Room,
     /// Records with handles that the receiver has not passed: their ends, how many handles, and what keeps those alive.
     handles: VecDeque<(u64, usize, Kept)>,
     handles_under_way: usize,
@@ -181,8 +194,10 @@ impl Outgoing {
             messages: Watcher::new(),
             space: Sleeper::new(),
             pool: Pool::default(),
-            wanted: 0,
             released: 0,
+            given_up: 0,
+            wanted: 0,
+            refused: Room::default(),
             handles: VecDeque::new(),
             handles_under_way: 0,
             kept: Kept::default(),
@@ -263,22 +278,36 @@ impl Outgoing {
     pub(crate) fn lease(&mut self, len: usize, front: usize) -> Result<Lease, Refusal> {
         self.refresh()?;
         let head = self.write.head();
-        self.wanted = len;
         match self.pool.lease(len, front, head, &self.returns) {
             Ok(Some(lease)) => Ok(lease),
-            Ok(None) => Err(Refusal::Full),
+            Ok(None) => Err(self.full(len)),
             Err(e) => Err(Refusal::Io(e)),
         }
     }
 
-    /// Bytes that room was last looked for.
-    pub(crate) fn wanted(&self) -> usize {
-        self.wanted
+    #[cold]
+    fn full(&mut self, wanted: usize) -> Refusal {
+        (self.wanted, self.refused) = (wanted, self.room());
+        Refusal::Full
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            head: self.write.head(),
+            released: self.released,
+            given_up: self.given_up,
+        }
+    }
+
+    /// What room was last looked for in vain, in bytes, and what was known of it then.
+    pub(crate) fn refused(&self) -> (usize, Room) {
+        (self.wanted, self.refused)
     }
 
     /// Gives a block back unused.
     pub(crate) fn abandon(&mut self, lease: &Lease) {
         self.pool.abandon(lease);
+        self.given_up = self.given_up.wrapping_add(1);
     }
 
     /// Writes a message that has no handles and differs from the last one in its payload only. False, and nothing is
@@ -394,8 +423,7 @@ impl Outgoing {
         if self.write.free() < size + pad {
             self.refresh()?;
             if self.write.free() < size + pad {
-                self.wanted = size as usize;
-                return Err(Refusal::Full);
+                return Err(self.full(size as usize));
             }
         }
         if pad > 0 {
@@ -586,24 +614,27 @@ impl Outgoing {
         unsafe { copy_to_shared(bytes, self.records.ring().add(offset)) };
     }
 
-    /// Announces that a thread of this side is about to sleep until there is space. True: sleep on the side channel.
-    /// False: there is more room than before, try again.
-    pub(crate) fn sleep_for_space(&mut self) -> Result<Sleep, Refusal> {
+    /// Announces that a thread of this side is about to sleep on the side channel until there is more room than was `known`
+    /// when it found too little: others may have noticed what was given back since, and nobody rings for that again.
+    pub(crate) fn sleep_for_space(&mut self, known: Room) -> Result<Sleep, Refusal> {
         self.look_for_acceptance();
         if side::drain(&self.side).is_err() {
             self.break_off("the receiver floods the side channel");
             return Err(Refusal::Broken("the receiver floods the side channel"));
         }
-        let before = (self.write.head(), self.released);
         let fast = self.space.mode() == Mode::Fast;
         self.space.announce(self.records.sleep());
         let fenced = fence_before_sleep(fast);
         self.refresh()?;
-        if (self.write.head(), self.released) != before {
+        if self.room() != known {
             self.awake();
             return Ok(Sleep::NotNow);
         }
-        Ok(if fenced { Sleep::Sound } else { Sleep::Short })
+        // A block that a thread of this side gives up unused is room for which nobody rings.
+        Ok(match fenced && !self.pool.lends() {
+            true => Sleep::Sound,
+            false => Sleep::Short,
+        })
     }
 
     /// After a sleep for space.
@@ -613,9 +644,10 @@ impl Outgoing {
         self.space.wake(self.records.sleep(), fast);
     }
 
-    /// Whether the receiver gave something back since the last look.
-    pub(crate) fn has_moved(&self) -> bool {
-        self.returns.index().load(Ordering::Relaxed) != self.write.head()
+    /// Whether there is more room than was `known`.
+    pub(crate) fn has_moved(&self, known: Room) -> bool {
+        self.room() != known
+            || self.returns.index().load(Ordering::Relaxed) != self.write.head()
             || self.pool.released(&self.returns) != self.released
     }
 

@@ -155,6 +155,12 @@ impl Pool {
         }))
     }
 
+    /// Whether a thread fills a block, which it may give up.
+    pub(crate) fn lends(&self) -> bool {
+        let mut blocks = self.blocks.iter().flatten();
+        blocks.any(|block| matches!(block.state, State::Leased(_)))
+    }
+
     /// Whether a thread fills a block, or the receiver still looks at one.
     pub(crate) fn is_in_use(&self, returns: &Head) -> bool {
         let mut blocks = self.blocks.iter().enumerate();

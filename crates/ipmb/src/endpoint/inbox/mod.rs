@@ -81,7 +81,7 @@ struct State {
     events: Vec<Event>,
     rush: Rush,
     spin: Spin,
-    /// Bytes of the message that was taken before a wait, if it was a large one.
+    /// Bytes of the last message since the last wait that was not received the usual way, as none is that lies in a block.
     bulk: usize,
     /// What to say when nothing is found.
     verdict: Option<RecvError>,
@@ -346,10 +346,10 @@ impl Inbox {
         record: Record,
     ) -> Option<Result<Message<R>, RecvError>> {
         let link = state.links.get_mut(slot)?.as_mut()?;
-        state.bulk = record.len;
         let result = unpack(link, record, &mut state.scratch, self.region_max);
         match &result {
             Some(_) => {
+                state.bulk = record.len;
                 state.stats.received += 1;
                 state.stats.received_bytes += record.len as u64;
             }

@@ -43,7 +43,7 @@ impl Outbox {
             self.rooms.awaited.insert(peer);
             return true;
         }
-        let told = match link.out.sleep_for_space() {
+        let told = match link.out.sleep_for_space(link.out.refused().1) {
             Ok(Sleep::Sound) => true,
             Ok(Sleep::Short) => false,
             // There is room already, or the next try finds out what is wrong with the link.

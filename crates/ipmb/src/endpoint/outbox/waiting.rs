@@ -197,7 +197,8 @@ impl Outbox {
         if link.gate.is_led() {
             return false;
         }
-        let (number, sleep) = (link.number, link.out.sleep_for_space());
+        let (_, known) = link.out.refused();
+        let (number, sleep) = (link.number, link.out.sleep_for_space(known));
         match sleep {
             Ok(Sleep::NotNow) => return true,
             Ok(Sleep::Sound) | Err(_) => core.orders.listen(number, true),

@@ -83,12 +83,16 @@ pub fn writers(bytes: &[u8]) {
                 link.look_for_acceptance();
             }
             8 => {
-                let slept = link.sleep_for_space();
+                let slept = link.sleep_for_space(link.refused().1);
                 assert!(slept.is_ok() || !receiver.honest, "{slept:?}");
                 link.awake();
             }
             _ => {
-                let _ = (link.has_moved(), link.has_hung_up(), link.quiet_at());
+                let _ = (
+                    link.has_moved(link.refused().1),
+                    link.has_hung_up(),
+                    link.quiet_at(),
+                );
                 let _ = link.untaken_origins().count();
             }
         }
