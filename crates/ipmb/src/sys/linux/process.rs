@@ -29,9 +29,10 @@ pub(crate) fn is_stopped(pid: u32) -> bool {
     stat(pid).is_some_and(|(state, _)| matches!(state, 'T' | 't'))
 }
 
-/// State letter, and the fields from the state on, of `/proc/PID/stat` (proc(5)).
+/// State letter, and the fields from the state on, of the process's first thread (proc(5)): they are those of the process. Qemu
+/// makes up a `/proc/PID/stat` for its own process, whose start time is not the one that others see.
 fn stat(pid: u32) -> Option<(char, String)> {
-    let text = call!(fs::read_to_string(format!("/proc/{pid}/stat"))).ok()?;
+    let text = call!(fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat"))).ok()?;
     // The name is in parentheses and may contain anything, parentheses included.
     let rest = text.get(text.rfind(')')?.checked_add(2)?..)?;
     Some((rest.chars().next()?, rest.to_owned()))
