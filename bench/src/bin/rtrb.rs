@@ -65,19 +65,15 @@ fn main() {
             let (mut producer, mut consumer) = in_shared_memory(&shared);
             let push = |pair| {
                 let mut pair = pair;
-                let mut spin = Spin(0);
                 while let Err(rtrb::PushError::Full(back)) = producer.push(pair) {
                     pair = back;
-                    spin.once();
+                    look_away();
                 }
             };
-            let pop = || {
-                let mut spin = Spin(0);
-                loop {
-                    match consumer.pop() {
-                        Ok(pair) => return pair,
-                        Err(_) => spin.once(),
-                    }
+            let pop = || loop {
+                match consumer.pop() {
+                    Ok(pair) => return pair,
+                    Err(_) => look_away(),
                 }
             };
             play(&shared, count, push, pop);
@@ -86,11 +82,28 @@ fn main() {
             assert!(RINGS + ring::bytes(CAPACITY) <= shared.bytes());
             let mut producer = Producer::new(&shared, RINGS, CAPACITY);
             let mut consumer = Consumer::new(&shared, RINGS, CAPACITY);
-            let push = |Pair { a, b }: Pair| producer.push(&a.to_le_bytes(), &b.to_le_bytes());
-            let pop = || consumer.pop(Pair::from_bytes);
+            let push = |Pair { a, b }: Pair| {
+                while !producer.try_push(&a.to_le_bytes(), &b.to_le_bytes()) {
+                    look_away();
+                }
+            };
+            let pop = || {
+                while consumer.is_empty() {
+                    look_away();
+                }
+                consumer.pop(Pair::from_bytes)
+            };
             play(&shared, count, push, pop);
         }
         other => panic!("unknown ring {other}"),
+    }
+}
+
+/// Waits for the other side. Long enough that it does several messages meanwhile: else the figure says which of the two sides of
+/// a ring happens to be the faster one, and so how often each cache line travels, and not what the ring costs.
+fn look_away() {
+    for _ in 0..128 {
+        std::hint::spin_loop();
     }
 }
 
