@@ -12,8 +12,11 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_micros(2);
 /// What a wait may take longer beside a large message, at most.
 const LARGE: Duration = Duration::from_micros(400);
-/// Waits that give way after one that was in vain without, at first and at most.
+/// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
+/// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
+/// Where more are to give way, several processes are waiting for each core, and every look is worth it.
+const FEW: u32 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Spin {
@@ -55,17 +58,18 @@ impl Spin {
     /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
     /// Where others came first, after twice as many again.
     pub(crate) fn gives_way(&self, looks: u32) -> bool {
-        self.giving_way > 0 && looks.is_power_of_two()
+        self.giving_way > FEW || self.giving_way > 0 && looks.is_power_of_two()
     }
 
     /// What was waited for came in time.
     pub(crate) fn paid(&mut self) {
         if self.giving_way > 0 {
+            // By the looking, or by what ran meanwhile: that says nothing of how long to look.
             self.giving_way -= 1;
         } else {
-            self.next = (self.next / 2).max(GIVE_WAY[0]);
+            self.next = (self.next - 1).max(GIVE_WAY[0]);
+            self.grow(self.time);
         }
-        self.grow(self.time);
     }
 
     /// The time was over.
@@ -74,7 +78,7 @@ impl Spin {
             self.giving_way -= 1;
         } else {
             self.giving_way = self.next;
-            self.next = (self.next * 2).min(GIVE_WAY[1]);
+            self.next = (self.next * 4).min(GIVE_WAY[1]);
         }
         self.time /= 2;
     }
