@@ -808,7 +808,8 @@ ErrorCode ipmb_settings_link_capacity(Settings *settings,
 ErrorCode ipmb_settings_self_queue(Settings *settings,
                                    size_t bytes);
 
-/// For how many microseconds at most a receive watches for messages before it sleeps; 0: not at all.
+/// For how many microseconds at most a receive watches for messages, and a send for space, before it sleeps; beside a large
+/// message up to 400 longer; 0: not at all.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_spin(Settings *settings, uint32_t microseconds);
