@@ -58,6 +58,11 @@ impl Row for Frozen {
         vec![bar(1), bar(2)]
     }
 
+    /// A pair on two cores is at ease at more than one speed (see P1 in NOTES.md), and may change it between two phases.
+    fn rounds(&self, asked: usize) -> usize {
+        4 * asked
+    }
+
     /// One bus serves all lines.
     fn steps(&self) -> Vec<Vec<usize>> {
         vec![vec![0, 1, 2]]

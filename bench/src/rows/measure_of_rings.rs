@@ -7,7 +7,7 @@ use std::process::Command;
 pub struct MeasureOfRings;
 
 const RINGS: [&str; 2] = ["ring", "rtrb"];
-const COUNT: u64 = 10_000_000;
+const COUNT: u64 = 50_000_000;
 
 impl Row for MeasureOfRings {
     fn id(&self) -> &'static str {
@@ -33,7 +33,7 @@ impl Row for MeasureOfRings {
         }]
     }
 
-    /// A measurement takes a tenth of a second, and one differs from the next by a third.
+    /// A measurement takes a quarter of a second, and one differs from the next by a third.
     fn rounds(&self, asked: usize) -> usize {
         5 * asked
     }

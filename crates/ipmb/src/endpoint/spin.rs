@@ -64,12 +64,11 @@ impl Spin {
     /// What was waited for came in time.
     pub(crate) fn paid(&mut self) {
         if self.giving_way > 0 {
-            // By the looking, or by what ran meanwhile: that says nothing of how long to look.
             self.giving_way -= 1;
         } else {
             self.next = (self.next - 1).max(GIVE_WAY[0]);
-            self.grow(self.time);
         }
+        self.grow(self.time);
     }
 
     /// The time was over.
@@ -77,7 +76,9 @@ impl Spin {
         if self.giving_way > 0 {
             self.giving_way -= 1;
         } else {
-            self.giving_way = self.next;
+            // Beside a large message a wait may be in vain though the other side runs.
+            let is_large = self.longer > self.most;
+            self.giving_way = self.next.min(if is_large { FEW } else { GIVE_WAY[1] });
             self.next = (self.next * 4).min(GIVE_WAY[1]);
         }
         self.time /= 2;
