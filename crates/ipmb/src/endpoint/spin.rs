@@ -16,7 +16,9 @@ const LARGE: Duration = Duration::from_micros(400);
 /// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
 /// Where more are to give way, several processes are waiting for each core, and every look is worth it.
-const FEW: u32 = 8;
+const FEW: u32 = 64;
+/// As many at most beside large messages.
+const LARGE_GIVE_WAY: u32 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Spin {
@@ -78,7 +80,11 @@ impl Spin {
         } else {
             // Beside a large message a wait may be in vain though the other side runs.
             let is_large = self.longer > self.most;
-            self.giving_way = self.next.min(if is_large { FEW } else { GIVE_WAY[1] });
+            self.giving_way = self.next.min(if is_large {
+                LARGE_GIVE_WAY
+            } else {
+                GIVE_WAY[1]
+            });
             self.next = (self.next * 4).min(GIVE_WAY[1]);
         }
         self.time /= 2;
