@@ -812,7 +812,8 @@ ErrorCode ipmb_settings_self_queue(Settings *settings,
 /// message up to 400 longer; 0: not at all.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
-ErrorCode ipmb_settings_spin(Settings *settings, uint32_t microseconds);
+ErrorCode ipmb_settings_spin(Settings *settings,
+                             uint32_t microseconds);
 
 /// A link to another endpoint over which nothing went for this many milliseconds, or up to twice as long, is ended, and its
 /// memory and descriptors are given back; the next message makes a new one. Less than 10 is 10; TIMEOUT_INFINITE is never;
