@@ -285,8 +285,9 @@ impl Outgoing {
         }
     }
 
+    /// Notes what is known of the room, for [`Outgoing::sleep_for_space`]: whoever finds too little, and is to wait for more, does.
     #[cold]
-    fn full(&mut self, wanted: usize) -> Refusal {
+    pub(crate) fn full(&mut self, wanted: usize) -> Refusal {
         (self.wanted, self.refused) = (wanted, self.room());
         Refusal::Full
     }
@@ -495,7 +496,7 @@ impl Outgoing {
         {
             self.refresh()?;
             if self.handles_under_way > 0 && self.handles_under_way + count > HANDLES_UNDER_WAY {
-                return Err(Refusal::Full);
+                return Err(self.full(0));
             }
         }
         self.kept = sys::keep(memory, handles).map_err(Refusal::Io)?;

@@ -232,7 +232,14 @@ impl Outbox {
         let mut found = waiting.iter().filter(|w| w.found);
         let queue = found.any(|w| self.targets_of(w).contains(&target));
         self.waiting = waiting;
-        queue.then_some(Attempt::Full)
+        if !queue {
+            return None;
+        }
+        // Others wait before it, and it waits as they do.
+        if let Some(link) = self.link(target) {
+            let _ = link.out.full(0);
+        }
+        Some(Attempt::Full)
     }
 
     /// Keeps a message until somebody matches, or its time is over.
