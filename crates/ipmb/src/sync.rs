@@ -18,9 +18,9 @@ pub(crate) use atomics::Ordering;
 
 /// The locks of what a model includes.
 #[cfg(loom)]
-pub(crate) use loom::sync::{Condvar, Mutex};
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Condvar, Mutex};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
 
 /// An atomic of its own name, so that nobody else need name the standard one.
 macro_rules! own_atomic {

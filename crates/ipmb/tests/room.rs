@@ -3,7 +3,7 @@
 mod common;
 
 use common::{SOON, is_ready, join, name};
-use ipmb::{EndpointSender, Message, Selector, SendError, label};
+use ipmb::{BytesMessage, EndpointSender, Message, Selector, SendError, label};
 use std::time::Duration;
 
 fn fill(sender: &EndpointSender<u64>, to: &str) -> (u64, u64) {
@@ -67,6 +67,47 @@ fn the_end_of_a_full_receiver_is_told_as_room() {
     drop((other, receiver));
     assert!(readable(&object, 10));
     assert_eq!(sender.rooms(), [id]);
+}
+
+/// The block of a message that finds no place in the ring is given up again, and that is no news.
+#[test]
+fn who_has_a_large_message_is_told_of_room_without_end() {
+    let bus = name("room-large");
+    let (_a, a) = join::<(), BytesMessage>(&bus, label!("a"));
+    let (sender, _receiver) = join::<BytesMessage, ()>(&bus, label!());
+    let message = |size| {
+        let data = vec![0; size];
+        Message::new(Selector::unicast("a"), BytesMessage { format: 0, data })
+    };
+    sender.send(message(1)).expect("first contact");
+    a.recv(SOON).expect("first contact");
+    let object = sender.room_object().expect("a descriptor");
+    let mut count = 0;
+    while sender.try_send_if(message(1), |_| true).is_ok() {
+        count += 1;
+    }
+    let refused = sender.try_send_if(message(100_000), |_| true);
+    let refused = refused.expect_err("the ring is full");
+    let SendError::Full(id) = *refused.kind() else {
+        panic!("{refused:?}");
+    };
+    // The first time may be by what was known before.
+    for first in [true, false] {
+        assert!(sender.watch_room(id));
+        if !is_ready(&object, Duration::from_millis(200)) {
+            break;
+        }
+        assert!(first, "told of room that is not there");
+        assert_eq!(sender.rooms(), [id]);
+        assert!(sender.try_send_if(message(100_000), |_| true).is_err());
+    }
+    for _ in 0..count {
+        a.recv(SOON).expect("what was sent before");
+    }
+    assert!(readable(&object, 10));
+    sender
+        .try_send_if(message(100_000), |_| true)
+        .expect("room");
 }
 
 #[test]

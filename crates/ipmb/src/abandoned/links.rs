@@ -6,7 +6,8 @@ use crate::{
     crash::{Abandoned, abandon},
     link::{
         incoming::Incoming,
-        outgoing::{Origin, Outgoing, Parcel, Sleep},
+        outgoing::{Outgoing, Parcel, Sleep},
+        runs::Origin,
     },
     sys::{self, AsHandle, BorrowedHandle, Handle, Ringer},
 };
@@ -292,8 +293,8 @@ fn a_sender_waits_for_the_space_of_a_dead_receiver() {
             }
             sent += 1;
         }
-        let (_, known) = from.out.refused();
-        let sleep = from.out.sleep_for_space(known);
+        let lack = from.out.lack(0);
+        let sleep = from.out.sleep_for_space(&lack);
         assert!(matches!(sleep, Ok(Sleep::Sound | Sleep::Short)));
         let result = abandon(last, || {
             for _ in 0..3 {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     MemoryRegion, Object, Selector, SelectorMode, SendError,
-    link::outgoing::{Origin, Refusal},
+    link::{outgoing::Refusal, runs::Origin},
     message::Bound,
     sys,
 };
@@ -136,6 +136,7 @@ fn unicast(
                 return Ok(false);
             }
             Err(attempt) => {
+                outbox.note_refusal(target, &attempt);
                 let attempt = sending.named(attempt);
                 wait(core, outbox, target, attempt, patience, &mut waited)?;
             }
@@ -196,6 +197,7 @@ fn multicast(
                     left.push(target);
                 }
                 Err(attempt) => {
+                    outbox.note_refusal(target, &attempt);
                     blocked.get_or_insert((target, attempt));
                     left.push(target);
                 }
@@ -231,7 +233,7 @@ fn attempt<'c>(
     deadline: Option<Instant>,
 ) -> (MutexGuard<'c, Outbox>, Result<(), Attempt>) {
     if sending.may.is_some_and(|may| !may(target)) {
-        return (outbox, Err(Attempt::Full));
+        return (outbox, Err(Attempt::NotChosen));
     }
     if let Some(attempt) = outbox.must_queue(core, target) {
         return (outbox, Err(attempt));
@@ -284,9 +286,7 @@ fn attempt<'c>(
         Err(e) => Err(Refusal::Io(e)),
     };
     let is_written = written.is_ok();
-    if !is_written {
-        link.out.abandon(&lease);
-    }
+    let written = written.map_err(|refusal| link.out.abandon_refused(&lease, refusal));
     let result = outbox.count(written, len);
     if !is_written {
         outbox.tell_of_room(target);

@@ -17,8 +17,7 @@ use crate::{
 };
 use loom::{sync::Arc, thread};
 
-/// Records that fit into the ring, and packets that fit into the side channel.
-const RECORDS: u64 = 1;
+/// Packets that fit into the side channel.
 const PACKETS: u32 = 1;
 
 #[derive(Default)]
@@ -63,12 +62,12 @@ struct Link {
 }
 
 impl Link {
-    /// A link whose ring is full.
-    fn full(start: u64, fast: bool) -> Self {
-        let tail = start.wrapping_add(RECORDS);
+    /// A link whose ring of so many records is full.
+    fn full(start: u64, records: u64, fast: bool) -> Self {
+        let tail = start.wrapping_add(records);
         let (word, shared_tail) = (SharedU32::new(0), SharedU64::new(start));
-        let mut write = WriteIndex::new(start, RECORDS);
-        write.publish(RECORDS, &shared_tail);
+        let mut write = WriteIndex::new(start, records);
+        write.publish(records, &shared_tail);
         let mut space = Sleeper::new();
         space.wake(&word, fast);
         debug_assert_eq!(shared_tail.load(Ordering::Relaxed), tail);
@@ -82,22 +81,28 @@ impl Link {
         }
     }
 
-    /// Sends one record, and waits for space as long as there is none.
-    fn send(&self, fast: bool) {
+    /// Sends a record of a length, and waits for space as long as there is too little.
+    fn send(&self, len: u64, fast: bool) {
         loop {
             let known = {
                 let mut out = self.outbox.lock().unwrap();
-                if out.write.free() == 0 {
+                if out.write.free() < len {
                     out.write.refresh(&self.head).unwrap();
                 }
-                if out.write.free() > 0 {
-                    out.write.publish(1, &self.tail);
+                if out.write.free() >= len {
+                    out.write.publish(len, &self.tail);
                     return;
                 }
                 out.write.head()
             };
-            let Some(leader) = self.gate.lead(None) else {
-                continue;
+            let leader = match self.gate.lead() {
+                Ok(leader) => leader,
+                Err(follower) => {
+                    if !self.has_moved(known) || weakness::on(15) {
+                        follower.wait(None);
+                    }
+                    continue;
+                }
             };
             if !self.falls_asleep(known, fast) {
                 continue;
@@ -106,6 +111,13 @@ impl Link {
             self.outbox.lock().unwrap().space.wake(&self.word, fast);
             drop(leader);
         }
+    }
+
+    /// As `Outgoing::has_moved`.
+    fn has_moved(&self, known: u64) -> bool {
+        let out = self.outbox.lock().unwrap();
+        let head = out.write.head();
+        head != known || self.head.load(Ordering::Relaxed) != head
     }
 
     /// As `Outgoing::sleep_for_space`: false if there is more room than was `known`.
@@ -141,23 +153,35 @@ impl Link {
         let mut out = self.outbox.lock().unwrap();
         out.write.refresh(&self.head).unwrap();
     }
+}
 
-    /// Takes so many records, as `Incoming::taken` does.
-    fn receive(&self, start: u64, records: u32, fast: bool) {
-        let mut read = ReadIndex::new(start, RECORDS);
+/// The receiver.
+struct Receiver {
+    read: ReadIndex,
+    watcher: Watcher,
+}
+
+impl Receiver {
+    fn new(start: u64, records: u64, fast: bool) -> Self {
         let mut watcher = Watcher::new();
         watcher.fenced_by_sleeper = fast;
+        let read = ReadIndex::new(start, records);
+        Self { read, watcher }
+    }
+
+    /// Takes so many records, as `Incoming::taken` does.
+    fn take(&mut self, link: &Link, records: u64) {
         for _ in 0..records {
-            while read.available() == 0 {
-                read.refresh(&self.tail).unwrap();
-                if read.available() == 0 {
+            while self.read.available() == 0 {
+                self.read.refresh(&link.tail).unwrap();
+                if self.read.available() == 0 {
                     thread::yield_now();
                 }
             }
-            read.advance(1);
-            read.give_back(&self.head);
-            if watcher.must_ring(&self.word) {
-                self.side.tell();
+            self.read.advance(1);
+            self.read.give_back(&link.head);
+            if self.watcher.must_ring(&link.word) {
+                link.side.tell();
             }
         }
     }
@@ -171,18 +195,19 @@ fn nobody_waits_for_space_that_is_there(senders: u32, each: u32, looked: bool, f
     let name = format!("sleep for space, {senders} senders of {each}{looker}, {name}");
     weakness::check(&name, move || {
         let start = u64::MAX - 1;
-        let link = Arc::new(Link::full(start, fast));
+        let link = Arc::new(Link::full(start, 1, fast));
         let mut threads: Vec<_> = (0..senders)
             .map(|_| {
                 let link = link.clone();
-                thread::spawn(move || (0..each).for_each(|_| link.send(fast)))
+                thread::spawn(move || (0..each).for_each(|_| link.send(1, fast)))
             })
             .collect();
         if looked {
             let link = link.clone();
             threads.push(thread::spawn(move || link.look()));
         }
-        link.receive(start, 1 + senders * each, fast);
+        let taken = u64::from(1 + senders * each);
+        Receiver::new(start, 1, fast).take(&link, taken);
         for thread in threads {
             thread.join().unwrap();
         }
@@ -217,4 +242,33 @@ fn a_sender_sleeps_though_another_thread_saw_space() {
 #[test]
 fn a_fast_sender_sleeps_though_another_thread_saw_space() {
     nobody_waits_for_space_that_is_there(1, 1, true, true);
+}
+
+/// Of two senders one needs more room than there is soon: the other must not wait for it.
+fn who_needs_little_waits_for_who_needs_much(fast: bool) {
+    let name = if fast { "fast" } else { "fenced" };
+    weakness::check(&format!("little and much space, {name}"), move || {
+        let start = u64::MAX - 1;
+        let link = Arc::new(Link::full(start, 2, fast));
+        let [little, much] = [1, 2].map(|len| {
+            let link = link.clone();
+            thread::spawn(move || link.send(len, fast))
+        });
+        let mut receiver = Receiver::new(start, 2, fast);
+        receiver.take(&link, 1);
+        // It takes no more until that one has sent.
+        little.join().unwrap();
+        receiver.take(&link, 4);
+        much.join().unwrap();
+    });
+}
+
+#[test]
+fn a_sender_waits_for_one_that_needs_more_space() {
+    who_needs_little_waits_for_who_needs_much(false);
+}
+
+#[test]
+fn a_fast_sender_waits_for_one_that_needs_more_space() {
+    who_needs_little_waits_for_who_needs_much(true);
 }

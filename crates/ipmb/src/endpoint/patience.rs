@@ -10,7 +10,7 @@ use crate::{
         directory::Reader,
         membership::{Phase, Status},
     },
-    link::outgoing::{Room, Sleep},
+    link::outgoing::{Lack, Sleep},
     sys,
 };
 use std::{
@@ -62,7 +62,11 @@ pub(super) fn wait<'c>(
             outbox.drop_link(core, target, reason);
             return Ok(());
         }
-        Attempt::Full | Attempt::Held | Attempt::Busy(_) | Attempt::NoLink => {}
+        Attempt::Full(_)
+        | Attempt::Held
+        | Attempt::Busy(_)
+        | Attempt::NoLink
+        | Attempt::NotChosen => {}
     }
     let Patience::Until(deadline) = patience else {
         return Err(match attempt {
@@ -115,63 +119,63 @@ pub(super) fn wait<'c>(
                 .wait(deadline, |status| (status.news != before).then_some(()));
             Ok(())
         }
-        Attempt::Busy(_) | Attempt::Held => {
+        Attempt::Full(lack) => wait_for_space(core, outbox, target, &lack, until),
+        _ => {
             drop(outbox);
             let left = until.map_or(SHORTAGE, |u| u.saturating_duration_since(now));
             std::thread::sleep(left.min(SHORTAGE));
             Ok(())
         }
-        _ => wait_for_space(core, outbox, target, until),
     }
 }
 
-/// Waits until the link to `target` has more room, or breaks.
+/// Waits until the link to `target` may have the room that was lacking, or breaks.
 fn wait_for_space<'c>(
     core: &'c Core,
     mut outbox: MutexGuard<'c, Outbox>,
     target: u64,
+    lack: &Lack,
     until: Option<Instant>,
 ) -> Result<(), SendError> {
     let Some(link) = outbox.link(target) else {
-        // What waits for a first contact is sent by the serving thread.
-        drop(outbox);
-        std::thread::sleep(SHORTAGE);
         return Ok(());
     };
     let gate = link.gate.clone();
-    // Under the lock under which there was too little.
-    let (wanted, known) = link.out.refused();
-    let time = link.spin.begin(wanted);
+    let time = link.spin.begin(lack.wanted);
     drop(outbox);
     if let Some(time) = time
-        && spin_for_space(core, target, known, time, until)
+        && spin_for_space(core, target, lack, time, until)
     {
         return Ok(());
     }
+    let start = Instant::now();
+    // None: no sleep, the caller tries again, and pumps before it does.
+    let end_of = |sleep| match sleep {
+        Sleep::NotNow => None,
+        Sleep::Sound => Some(until),
+        Sleep::Short => Some(until.into_iter().chain([start + SHORTAGE]).min()),
+    };
     // One thread sleeps for the link; others wait until it has looked.
-    let Some(leader) = gate.lead(until) else {
+    let leader = match gate.lead() {
+        Ok(leader) => leader,
+        Err(follower) => {
+            let mut outbox = core.outbox();
+            let sleep = outbox.link(target).map(|link| link.out.follow(lack));
+            drop(outbox);
+            if let Some(end) = sleep.and_then(end_of) {
+                follower.wait(end);
+            }
+            return Ok(());
+        }
+    };
+    let mut outbox = core.outbox();
+    let sleep = outbox.sleep_for_space(target, lack);
+    let (Some(end), Some(link)) = (end_of(sleep), outbox.link(target)) else {
         return Ok(());
     };
-    let (side, sleep) = {
-        let mut outbox = core.outbox();
-        let Some(link) = outbox.link(target) else {
-            return Ok(());
-        };
-        let sleep = link.out.sleep_for_space(known).unwrap_or(Sleep::NotNow);
-        let side = link.out.side().clone();
-        if matches!(sleep, Sleep::NotNow) {
-            outbox.tell_of_room(target);
-        }
-        (side, sleep)
-    };
-    let start = Instant::now();
-    let left = until.map(|u| u.saturating_duration_since(start));
-    let (timeout, sound) = match sleep {
-        // The caller tries again, and pumps before it does.
-        Sleep::NotNow => return Ok(()),
-        Sleep::Sound => (left, true),
-        Sleep::Short => (Some(left.map_or(SHORTAGE, |l| l.min(SHORTAGE))), false),
-    };
+    let side = link.out.side().clone();
+    drop(outbox);
+    let timeout = end.map(|end| end.saturating_duration_since(start));
     let waited = sys::wait_for(&*side, timeout);
     let mut outbox = core.outbox();
     // What was heard here is not heard by the serving thread.
@@ -186,7 +190,7 @@ fn wait_for_space<'c>(
     }
     // While there was a leader nobody else listened to the receiver.
     drop(leader);
-    if waited.map_err(io_error)?.1 && sound {
+    if waited.map_err(io_error)?.1 {
         outbox.drop_link(core, target, "the receiver is gone");
     } else if outbox.held > 0 {
         outbox.pump(core);
@@ -195,11 +199,11 @@ fn wait_for_space<'c>(
 }
 
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
-/// not. True if there may be more room than was `known`, or if the caller's time is over.
+/// not. True if there may be room, or if the caller's time is over.
 fn spin_for_space(
     core: &Core,
     target: u64,
-    known: Room,
+    lack: &Lack,
     time: Duration,
     until: Option<Instant>,
 ) -> bool {
@@ -217,7 +221,7 @@ fn spin_for_space(
         let Some(link) = outbox.link(target) else {
             return true;
         };
-        if link.out.has_moved(known) {
+        if link.out.has_moved(lack) {
             link.spin.paid();
             return true;
         }

@@ -6,9 +6,11 @@
 //! when either side dies. Nothing shared has two writers, so nothing shared needs to be undone when a process dies.
 
 pub(crate) mod doorbell;
+mod handles;
 pub(crate) mod incoming;
 pub(crate) mod layout;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
 pub(crate) mod ring;
+pub(crate) mod runs;
 mod side;

@@ -2,30 +2,27 @@
 
 use super::{
     doorbell::{Mode, Sleeper, Watcher, fence_before_sleep},
+    handles::Handles,
     layout::{
         BlockRef, FENCES_REACH_WRITER, Facts, HEADER, Head, Kind, RETURNS, RecordHead, UUID, WORD,
     },
     pool::{Lease, Pool},
     ring::{Boundaries, Lie, WriteIndex},
+    runs::{Origin, Run, Runs},
     side,
 };
 use crate::{
-    LabelOp,
     sync::{Ordering, copy_to_shared},
     sys::{
-        self, AsHandle, Bell, BorrowedHandle, Channel, Kept, Memory, Protection, Ringer, Seal,
+        self, AsHandle, Bell, BorrowedHandle, Channel, Memory, Protection, Ringer, Seal,
         fences_reach_us,
     },
 };
 use std::{
-    collections::VecDeque,
-    io, ptr,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
-
-/// Handles under way on one link; a single message may have more. The kernel counts them per user.
-const HANDLES_UNDER_WAY: usize = 64;
 
 /// A message as the link takes it.
 #[derive(Clone, Copy)]
@@ -46,17 +43,11 @@ impl Parcel<'_> {
     }
 }
 
-/// Who else may get a unicast message when this link's receiver dies before it took it.
-#[derive(Debug)]
-pub(crate) struct Origin {
-    pub label_op: LabelOp,
-}
-
 /// Why a link did not take a message.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// No room; the receiver will make some and ring.
-    Full,
+    Full(Lack),
     /// The user has too many handles under way. Nobody will ring; look again in a while.
     Busy(io::Error),
     /// Something ran out, or the system refused.
@@ -86,31 +77,6 @@ impl Offer {
     }
 }
 
-/// Records one after the other that have the same origin, type and deadline.
-#[derive(Debug)]
-struct Run {
-    /// Index after the last of them.
-    end: u64,
-    uuid: [u8; 16],
-    origin: Option<Arc<Origin>>,
-    deadline: Option<Instant>,
-}
-
-impl Run {
-    /// Whether a message would be one of the run.
-    #[inline]
-    fn covers(
-        &self,
-        uuid: &[u8; 16],
-        origin: Option<&Arc<Origin>>,
-        deadline: Option<Instant>,
-    ) -> bool {
-        let origin = origin.map_or(ptr::null(), Arc::as_ptr);
-        let ours = self.origin.as_ref().map_or(ptr::null(), Arc::as_ptr);
-        self.uuid == *uuid && ours == origin && self.deadline == deadline
-    }
-}
-
 /// A message that the receiver had not taken when it died.
 #[derive(Debug)]
 pub(crate) struct Untaken {
@@ -120,15 +86,24 @@ pub(crate) struct Untaken {
     pub deadline: Option<Instant>,
 }
 
-/// What is known of the room in a link. Where it differs from what it was when something found no room, there may be some.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Room {
+/// What is known of the room in a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Room {
     /// Up to where the ring was given back.
     head: u64,
     /// How many blocks the receiver had let go of.
     released: u32,
     /// How many blocks were given up here, unused.
     given_up: u32,
+}
+
+/// Room that was looked for in vain. Made under the lock under which there was too little: others may notice what is given
+/// back from then on, and whoever waits must find out by comparing, since nobody rings for that again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lack {
+    /// How much, in bytes.
+    pub wanted: usize,
+    known: Room,
 }
 
 /// The sender's end of a link.
@@ -145,19 +120,9 @@ pub(crate) struct Outgoing {
     /// The room there is, as last seen.
     released: u32,
     given_up: u32,
-    /// What room was last looked for in vain, in bytes, and what was known of it then.
-    wanted: usize,
-    refused: Room,
-    /// Records with handles that the receiver has not passed: their ends, how many handles, and what keeps those alive.
-    handles: VecDeque<(u64, usize, Kept)>,
-    handles_under_way: usize,
-    /// Of the handles that were sent ahead of the next record.
-    kept: Kept,
-    attachment: u64,
+    handles: Handles,
     offer: Option<Offer>,
-    /// The run of the last record, and those before it of which something may be untaken.
-    last: Option<Run>,
-    runs: VecDeque<Run>,
+    runs: Runs,
     broken: Option<&'static str>,
     capacity: usize,
     inline_max: usize,
@@ -196,20 +161,14 @@ impl Outgoing {
             pool: Pool::default(),
             released: 0,
             given_up: 0,
-            wanted: 0,
-            refused: Room::default(),
-            handles: VecDeque::new(),
-            handles_under_way: 0,
-            kept: Kept::default(),
-            attachment: 0,
+            handles: Handles::default(),
             offer: Some(Offer {
                 records,
                 returns,
                 bell,
                 side: theirs,
             }),
-            last: None,
-            runs: VecDeque::new(),
+            runs: Runs::default(),
             broken: None,
             capacity,
             inline_max: capacity / 16,
@@ -247,10 +206,7 @@ impl Outgoing {
     /// Where the unicast messages that the receiver has not taken may go when it dies.
     pub(crate) fn untaken_origins(&mut self) -> impl Iterator<Item = &Arc<Origin>> {
         let _ = self.refresh();
-        let head = self.write.head();
-        let untaken = move |run: &&Run| run.end.wrapping_sub(head) as i64 > 0;
-        let runs = self.runs.iter().chain(&self.last);
-        runs.filter(untaken).filter_map(|r| r.origin.as_ref())
+        self.runs.origins(self.write.head())
     }
 
     /// Up to where it is written, if the receiver has the link and has taken all that lay in it.
@@ -285,11 +241,15 @@ impl Outgoing {
         }
     }
 
-    /// Notes what is known of the room, for [`Outgoing::sleep_for_space`]: whoever finds too little, and is to wait for more, does.
+    /// Too little room for so many bytes, by what is known now.
+    pub(crate) fn lack(&self, wanted: usize) -> Lack {
+        let known = self.room();
+        Lack { wanted, known }
+    }
+
     #[cold]
-    pub(crate) fn full(&mut self, wanted: usize) -> Refusal {
-        (self.wanted, self.refused) = (wanted, self.room());
-        Refusal::Full
+    fn full(&self, wanted: usize) -> Refusal {
+        Refusal::Full(self.lack(wanted))
     }
 
     fn room(&self) -> Room {
@@ -300,15 +260,19 @@ impl Outgoing {
         }
     }
 
-    /// What room was last looked for in vain, in bytes, and what was known of it then.
-    pub(crate) fn refused(&self) -> (usize, Room) {
-        (self.wanted, self.refused)
-    }
-
     /// Gives a block back unused.
     pub(crate) fn abandon(&mut self, lease: &Lease) {
         self.pool.abandon(lease);
         self.given_up = self.given_up.wrapping_add(1);
+    }
+
+    /// The same after [`Outgoing::write_block`] refused it: what is given up here is no news for who waits for a place in the ring.
+    pub(crate) fn abandon_refused(&mut self, lease: &Lease, refusal: Refusal) -> Refusal {
+        self.abandon(lease);
+        match refusal {
+            Refusal::Full(lack) => self.full(lack.wanted),
+            other => other,
+        }
     }
 
     /// Writes a message that has no handles and differs from the last one in its payload only. False, and nothing is
@@ -325,7 +289,7 @@ impl Outgoing {
         let size = ((WORD + len + 7) & !7) as u64;
         let at = self.write.tail();
         let offset = self.write.offset(at);
-        let Some(last) = &mut self.last else {
+        let Some(last) = &mut self.runs.last else {
             return false;
         };
         if len > self.inline_max
@@ -470,15 +434,8 @@ impl Outgoing {
         self.released = self.pool.released(&self.returns);
         let head = self.write.head();
         let passed = |end: u64| head.wrapping_sub(end) as i64 >= 0;
-        while let Some((end, count, _)) = self.handles.front()
-            && passed(*end)
-        {
-            self.handles_under_way -= count;
-            self.handles.pop_front();
-        }
-        while self.runs.front().is_some_and(|r| passed(r.end)) {
-            self.runs.pop_front();
-        }
+        self.handles.passed(passed);
+        self.runs.passed(head);
         Ok(())
     }
 
@@ -490,18 +447,13 @@ impl Outgoing {
         handles: &[BorrowedHandle<'_>],
     ) -> Result<(), Refusal> {
         let count = handles.len() + usize::from(memory.is_some());
-        if self.handles_under_way > 0
-            && self.handles_under_way + count > HANDLES_UNDER_WAY
-            && !crate::fault::on(17)
-        {
+        if !self.handles.may_send(count) && !crate::fault::on(17) {
             self.refresh()?;
-            if self.handles_under_way > 0 && self.handles_under_way + count > HANDLES_UNDER_WAY {
+            if !self.handles.may_send(count) {
                 return Err(self.full(0));
             }
         }
-        self.kept = sys::keep(memory, handles).map_err(Refusal::Io)?;
-        self.attachment += 1;
-        match side::send(&self.side, self.attachment, memory, handles) {
+        match self.handles.send(&self.side, memory, handles) {
             Ok(()) => Ok(()),
             Err(e) => Err(match sys::exhausted(&e) {
                 Some(crate::Resource::HandlesInFlight) => Refusal::Busy(e),
@@ -539,7 +491,7 @@ impl Outgoing {
             to += UUID;
         }
         if head.has_attachments {
-            self.put_bytes(to, &self.attachment.to_le_bytes());
+            self.put_bytes(to, &self.handles.number().to_le_bytes());
             to += 8;
         }
         for part in body {
@@ -548,10 +500,7 @@ impl Outgoing {
         }
         let end = at.wrapping_add(head.size());
         if head.has_attachments {
-            let count = parcel.handles.len() + usize::from(head.kind == Kind::Block);
-            let kept = std::mem::take(&mut self.kept);
-            self.handles.push_back((end, count, kept));
-            self.handles_under_way += count;
+            self.handles.recorded(end);
         }
         self.note(end, parcel.uuid, origin, deadline);
         self.publish(skipped + head.size());
@@ -577,29 +526,31 @@ impl Outgoing {
         origin: Option<&Arc<Origin>>,
         deadline: Option<Instant>,
     ) {
-        if let Some(last) = &mut self.last
+        if let Some(last) = &mut self.runs.last
             && last.covers(uuid, origin, deadline)
         {
             last.end = end;
             return;
         }
-        // What was taken long ago would otherwise pile up while the ring never gets full.
-        if self.runs.len() > 64 {
+        // The ring may never get full.
+        if self.runs.are_many() {
             let _ = self.refresh();
         }
-        let run = Run {
+        self.runs.begin(Run {
             end,
             uuid: *uuid,
             origin: origin.cloned(),
             deadline,
-        };
-        self.runs.extend(self.last.replace(run));
+        });
     }
 
     /// Whether the receiver has to be told the type, as it is not that of the record before.
     #[inline]
     fn is_another_type(&self, uuid: &[u8; 16]) -> bool {
-        self.last.as_ref().is_none_or(|last| last.uuid != *uuid)
+        self.runs
+            .last
+            .as_ref()
+            .is_none_or(|last| last.uuid != *uuid)
     }
 
     #[inline]
@@ -615,9 +566,8 @@ impl Outgoing {
         unsafe { copy_to_shared(bytes, self.records.ring().add(offset)) };
     }
 
-    /// Announces that a thread of this side is about to sleep on the side channel until there is more room than was `known`
-    /// when it found too little: others may have noticed what was given back since, and nobody rings for that again.
-    pub(crate) fn sleep_for_space(&mut self, known: Room) -> Result<Sleep, Refusal> {
+    /// Announces that a thread of this side is about to sleep on the side channel for what it lacks.
+    pub(crate) fn sleep_for_space(&mut self, lack: &Lack) -> Result<Sleep, Refusal> {
         self.look_for_acceptance();
         if side::drain(&self.side).is_err() {
             self.break_off("the receiver floods the side channel");
@@ -627,15 +577,24 @@ impl Outgoing {
         self.space.announce(self.records.sleep());
         let fenced = fence_before_sleep(fast);
         self.refresh()?;
-        if self.room() != known {
+        if self.room() != lack.known {
             self.awake();
             return Ok(Sleep::NotNow);
         }
-        // A block that a thread of this side gives up unused is room for which nobody rings.
         Ok(match fenced && !self.pool.lends() {
             true => Sleep::Sound,
             false => Sleep::Short,
         })
+    }
+
+    /// How to wait until another thread, which sleeps for space already or is about to, has looked. What changes after this look
+    /// wakes that one.
+    pub(crate) fn follow(&self, lack: &Lack) -> Sleep {
+        match (self.has_moved(lack), self.pool.lends()) {
+            (true, _) => Sleep::NotNow,
+            (false, false) => Sleep::Sound,
+            (false, true) => Sleep::Short,
+        }
     }
 
     /// After a sleep for space.
@@ -645,9 +604,9 @@ impl Outgoing {
         self.space.wake(self.records.sleep(), fast);
     }
 
-    /// Whether there is more room than was `known`.
-    pub(crate) fn has_moved(&self, known: Room) -> bool {
-        self.room() != known
+    /// Whether there may be more room than there was.
+    pub(crate) fn has_moved(&self, lack: &Lack) -> bool {
+        self.room() != lack.known
             || self.returns.index().load(Ordering::Relaxed) != self.write.head()
             || self.pool.released(&self.returns) != self.released
     }
@@ -665,7 +624,7 @@ impl Outgoing {
         if self.look_at_head().is_err() {
             log::warn!("a dead receiver's books are wrong; using what it said last");
         }
-        self.runs.extend(self.last.take());
+        self.runs.end();
         let (mut at, end) = (self.write.head(), self.write.tail());
         let mut uuid = None;
         while at != end && end.wrapping_sub(at) as i64 > 0 {
@@ -678,14 +637,8 @@ impl Outgoing {
                 at = next;
                 continue;
             }
-            while self
-                .runs
-                .front()
-                .is_some_and(|r| at.wrapping_sub(r.end) as i64 >= 0)
-            {
-                self.runs.pop_front();
-            }
-            let run = self.runs.front();
+            self.runs.passed(at);
+            let run = self.runs.first();
             uuid = run.map(|r| r.uuid).or(uuid);
             let body = self.bytes(offset + head.body_at(), head.len as usize);
             let payload = match head.kind {
@@ -731,6 +684,7 @@ pub(crate) enum Sleep {
     NotNow,
     /// Until the side channel says something.
     Sound,
-    /// For a moment only: the system refused to fence the receiver, which may have overlooked the announcement.
+    /// For a moment only. The system refused to fence the receiver, which may have overlooked the announcement; or a thread of this
+    /// side has a block that it may give up unused, and nobody rings for that.
     Short,
 }

@@ -4,7 +4,7 @@ use super::{Outbox, waiting::Waiting};
 use crate::{
     control::protocol::{self, PENDING, ToController},
     endpoint::{core::Core, gate::Gate, spin::Spin},
-    link::outgoing::Outgoing,
+    link::outgoing::{Lack, Outgoing},
     sys::Channel,
 };
 use std::{io, sync::Arc};
@@ -22,6 +22,8 @@ pub(crate) struct Link {
     pub(crate) gate: Arc<Gate>,
     /// How to look for space before that.
     pub(crate) spin: Spin,
+    /// Of who sends without waiting, and was refused for want of room: what was lacking then.
+    pub(super) refused: Option<Lack>,
     /// The receiver has it, or the controller has its introduction for good: what is put into it arrives, though its sender dies.
     introduced: bool,
     /// Its introduction was sent while too many others waited, so that the controller may not keep it.
@@ -73,6 +75,7 @@ impl Outbox {
             number,
             gate: Arc::default(),
             spin: core.inbox.spin_for_space(),
+            refused: None,
             introduced: false,
             tried: false,
             promised: false,

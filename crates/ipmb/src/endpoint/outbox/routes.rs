@@ -1,7 +1,7 @@
 //! Who gets the messages of a selector.
 
 use super::{Link, Outbox, Sending};
-use crate::{LabelOp, SelectorMode, control::directory::Reader, link::outgoing::Origin};
+use crate::{LabelOp, SelectorMode, control::directory::Reader, link::runs::Origin};
 use std::sync::Arc;
 
 /// Routes that are kept until the directory changes.

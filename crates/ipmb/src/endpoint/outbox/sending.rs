@@ -4,7 +4,10 @@ use super::Outbox;
 use crate::{
     Encoder, MemoryRegion, Object, SendError,
     endpoint::core::Core,
-    link::outgoing::{Origin, Parcel, Refusal},
+    link::{
+        outgoing::{Lack, Parcel, Refusal},
+        runs::Origin,
+    },
     sys::{self, AsHandle, BorrowedHandle, Handle},
 };
 use smallvec::SmallVec;
@@ -88,7 +91,7 @@ impl<'a> Sending<'a> {
     /// want of space, of a link or of handles.
     pub(crate) fn named(&self, attempt: Attempt) -> Attempt {
         match attempt {
-            Attempt::Busy(_) | Attempt::NoLink if self.may.is_some() => Attempt::Full,
+            Attempt::Busy(_) | Attempt::NoLink if self.may.is_some() => Attempt::NotChosen,
             other => other,
         }
     }
@@ -109,9 +112,11 @@ impl<'a> Sending<'a> {
 /// Why a message did not go into a link.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    Full,
+    Full(Lack),
     /// A shortage whose end nobody reports.
     Busy(io::Error),
+    /// The caller, who chooses the receivers, keeps it for later.
+    NotChosen,
     /// It would pass an earlier message whose receiver seems to be dead.
     Held,
     /// There is no link yet.
@@ -148,10 +153,7 @@ impl Outbox {
                 Ok(lease) => {
                     lease.fill(message.head, message.tail);
                     let written = link.out.write_block(&parcel, &lease, origin, deadline);
-                    if written.is_err() {
-                        link.out.abandon(&lease);
-                    }
-                    written
+                    written.map_err(|refusal| link.out.abandon_refused(&lease, refusal))
                 }
                 Err(refusal) => Err(refusal),
             }
@@ -198,8 +200,8 @@ impl Outbox {
                 self.stats.sent_bytes += len as u64;
                 Ok(())
             }
-            Err(Refusal::Full) if crate::fault::on(13) => Ok(()),
-            Err(Refusal::Full) => Err(Attempt::Full),
+            Err(Refusal::Full(_)) if crate::fault::on(13) => Ok(()),
+            Err(Refusal::Full(lack)) => Err(Attempt::Full(lack)),
             Err(Refusal::Busy(e)) => Err(Attempt::Busy(e)),
             Err(Refusal::Io(e)) => Err(Attempt::Error(io_error(e))),
             Err(Refusal::Broken(reason)) => Err(Attempt::Broken(reason)),

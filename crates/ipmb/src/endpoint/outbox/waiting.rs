@@ -5,7 +5,10 @@ use crate::{
     LabelOp, MemoryRegion, Object, SelectorMode,
     control::membership::Parked,
     endpoint::{core::Core, patience::SHORTAGE},
-    link::outgoing::{Origin, Sleep},
+    link::{
+        outgoing::{Lack, Sleep},
+        runs::Origin,
+    },
     sys::{self, Handle},
 };
 use std::{
@@ -150,7 +153,8 @@ impl Outbox {
 
     /// Sends one waiting message to a receiver. False: not now.
     fn pass(&mut self, core: &Core, target: u64, message: &mut Waiting) -> bool {
-        loop {
+        // A receiver that keeps saying that there is room does not keep this thread.
+        for _ in 0..16 {
             let parcel = Sending {
                 uuid: message.uuid,
                 head: &message.payload,
@@ -163,8 +167,8 @@ impl Outbox {
             let origin = message.origin.clone();
             match self.put(core, target, &parcel, Some(&origin), message.deadline) {
                 Ok(()) => return true,
-                Err(Attempt::Full) if target != core.membership.status().id => {
-                    if !self.space_was_made(core, target) {
+                Err(Attempt::Full(lack)) => {
+                    if !self.space_was_made(core, target, &lack) {
                         return false;
                     }
                 }
@@ -186,25 +190,16 @@ impl Outbox {
                 Err(_) => return self.try_later(),
             }
         }
+        self.try_later()
     }
 
     /// After a link was found full. True: there is more room now. False: its end will be reported.
-    fn space_was_made(&mut self, core: &Core, target: u64) -> bool {
-        let Some(link) = self.link(target) else {
-            return false;
-        };
-        // Its leader listens to the receiver, and pumps when it is done.
-        if link.gate.is_led() {
-            return false;
+    fn space_was_made(&mut self, core: &Core, target: u64, lack: &Lack) -> bool {
+        match self.listen(core, target, lack) {
+            Sleep::NotNow => true,
+            Sleep::Sound => false,
+            Sleep::Short => self.try_later(),
         }
-        let (_, known) = link.out.refused();
-        let (number, sleep) = (link.number, link.out.sleep_for_space(known));
-        match sleep {
-            Ok(Sleep::NotNow) => return true,
-            Ok(Sleep::Sound) | Err(_) => core.orders.listen(number, true),
-            Ok(Sleep::Short) => return self.try_later(),
-        }
-        false
     }
 
     /// Looks again after a while at a shortage whose end nobody reports.
@@ -232,14 +227,11 @@ impl Outbox {
         let mut found = waiting.iter().filter(|w| w.found);
         let queue = found.any(|w| self.targets_of(w).contains(&target));
         self.waiting = waiting;
-        if !queue {
-            return None;
-        }
-        // Others wait before it, and it waits as they do.
-        if let Some(link) = self.link(target) {
-            let _ = link.out.full(0);
-        }
-        Some(Attempt::Full)
+        // Others wait before it, and it waits as they do; without a link, until the serving thread has sent them.
+        queue.then(|| match self.link(target) {
+            Some(link) => Attempt::Full(link.out.lack(0)),
+            None => Attempt::Held,
+        })
     }
 
     /// Keeps a message until somebody matches, or its time is over.

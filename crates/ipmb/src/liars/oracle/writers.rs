@@ -4,7 +4,8 @@ use crate::{
     liars::by_hand::{AT_ACCEPTED, AT_INDEX, AT_RELEASED, HEADER, half, word},
     link::{
         layout::BLOCKS,
-        outgoing::{Origin, Outgoing, Parcel, Refusal},
+        outgoing::{Outgoing, Parcel, Refusal},
+        runs::Origin,
     },
     sys::{self, AsHandle, Channel, Mapping, Memory, Protection},
 };
@@ -83,13 +84,13 @@ pub fn writers(bytes: &[u8]) {
                 link.look_for_acceptance();
             }
             8 => {
-                let slept = link.sleep_for_space(link.refused().1);
+                let slept = link.sleep_for_space(&link.lack(0));
                 assert!(slept.is_ok() || !receiver.honest, "{slept:?}");
                 link.awake();
             }
             _ => {
                 let _ = (
-                    link.has_moved(link.refused().1),
+                    link.has_moved(&link.lack(0)),
                     link.has_hung_up(),
                     link.quiet_at(),
                 );
@@ -165,10 +166,7 @@ fn write(
         link.lease(payload.len(), head.len()).and_then(|lease| {
             lease.fill(head, rest);
             let written = link.write_block(&parcel, &lease, origin, None);
-            if written.is_err() {
-                link.abandon(&lease);
-            }
-            written
+            written.map_err(|refusal| link.abandon_refused(&lease, refusal))
         })
     } else if handles.is_empty() && step(input, 2) == 0 && link.append(&uuid, head, rest, origin) {
         Ok(())
@@ -193,7 +191,7 @@ fn write(
             assert!(!receiver.honest, "an honest receiver is dropped: {why}");
             Some(None)
         }
-        Err(Refusal::Full | Refusal::Busy(_)) => Some(None),
+        Err(Refusal::Full(_) | Refusal::Busy(_)) => Some(None),
         Err(Refusal::Io(e)) => panic!("{e}"),
     }
 }
