@@ -136,8 +136,7 @@ fn unicast(
                 return Ok(false);
             }
             Err(attempt) => {
-                outbox.note_refusal(target, &attempt);
-                let attempt = sending.named(attempt);
+                let attempt = outbox.refused(sending, target, attempt);
                 wait(core, outbox, target, attempt, patience, &mut waited)?;
             }
         }
@@ -197,7 +196,7 @@ fn multicast(
                     left.push(target);
                 }
                 Err(attempt) => {
-                    outbox.note_refusal(target, &attempt);
+                    let attempt = outbox.refused(sending, target, attempt);
                     blocked.get_or_insert((target, attempt));
                     left.push(target);
                 }
@@ -206,7 +205,6 @@ fn multicast(
         let result = match (failed, blocked) {
             (Some(error), _) => Err(error),
             (None, Some((target, attempt))) => {
-                let attempt = sending.named(attempt);
                 wait(core, outbox, target, attempt, patience, &mut waited)
             }
             (None, None) => {

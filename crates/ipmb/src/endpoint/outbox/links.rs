@@ -22,7 +22,7 @@ pub(crate) struct Link {
     pub(crate) gate: Arc<Gate>,
     /// How to look for space before that.
     pub(crate) spin: Spin,
-    /// Of who sends without waiting, and was refused for want of room: what was lacking then.
+    /// What was lacking when somebody was refused who keeps a queue for its receiver, and has not asked for news yet.
     pub(super) refused: Option<Lack>,
     /// The receiver has it, or the controller has its introduction for good: what is put into it arrives, though its sender dies.
     introduced: bool,

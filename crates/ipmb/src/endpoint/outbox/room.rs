@@ -6,7 +6,7 @@
 //! All who wait for one link share an announcement and a side channel, and each lacks something else. So whoever takes a ring out of the
 //! channel, or the announcement back, lets the others look for themselves.
 
-use super::{Attempt, Outbox};
+use super::{Attempt, Outbox, Sending};
 use crate::{
     endpoint::core::Core,
     link::outgoing::{Lack, Sleep},
@@ -39,21 +39,35 @@ impl Outbox {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    /// Remembers what a message without patience was refused for, for [`Outbox::watch_room`].
+    /// What it means that a message could not go to `target`. Who chooses the receivers keeps a queue for each: it must learn whose
+    /// message it is, be it for want of room, of a link or of handles, and what was lacking is remembered for
+    /// [`Outbox::watch_room`].
     #[cold]
-    pub(crate) fn note_refusal(&mut self, target: u64, attempt: &Attempt) {
-        let lack = match attempt {
-            Attempt::NotChosen => return,
+    pub(crate) fn refused(
+        &mut self,
+        sending: &Sending<'_>,
+        target: u64,
+        attempt: Attempt,
+    ) -> Attempt {
+        if sending.may.is_none() {
+            return attempt;
+        }
+        let lack = match &attempt {
+            Attempt::NotChosen => return attempt,
             Attempt::Full(lack) => Some(*lack),
             // Nobody rings when this is over.
             _ => {
-                self.rooms.awaited.remove(&target);
+                self.tell_of_room(target);
                 None
             }
         };
         if let Some(link) = self.link(target) {
             // The older one, if nobody has asked since: what changed between them is news.
             link.refused = lack.map(|lack| link.refused.unwrap_or(lack));
+        }
+        match attempt {
+            Attempt::Busy(_) | Attempt::NoLink => Attempt::NotChosen,
+            other => other,
         }
     }
 

@@ -87,15 +87,6 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Who chooses the receivers keeps a queue for each, and must learn whose message it is that cannot go now, be it for
-    /// want of space, of a link or of handles.
-    pub(crate) fn named(&self, attempt: Attempt) -> Attempt {
-        match attempt {
-            Attempt::Busy(_) | Attempt::NoLink if self.may.is_some() => Attempt::NotChosen,
-            other => other,
-        }
-    }
-
     #[inline]
     pub(crate) fn parcel<'b>(&'b self, handles: &'b [BorrowedHandle<'b>]) -> Parcel<'b> {
         Parcel {
