@@ -1,6 +1,10 @@
 //! An endpoint's state, and what the serving thread tells it.
 
-use super::{inbox::Inbox, outbox::Outbox};
+use super::{
+    biased::{BiasedLock, Guard},
+    inbox::Inbox,
+    outbox::Outbox,
+};
 use crate::{
     JoinError, Options, RecvError, Stats,
     control::{
@@ -9,17 +13,14 @@ use crate::{
     },
     sys::{self, Channel, Received},
 };
-use std::{
-    io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, sync::Arc};
 
 pub(crate) struct Core {
     pub(crate) options: Options,
     pub(crate) membership: Arc<Membership>,
     pub(crate) orders: Orders,
     pub(crate) inbox: Inbox,
-    outbox: Mutex<Outbox>,
+    outbox: BiasedLock<Outbox>,
     generation: u32,
 }
 
@@ -35,7 +36,7 @@ impl Core {
             membership,
             orders,
             inbox,
-            outbox: Mutex::new(Outbox::new()),
+            outbox: BiasedLock::new(Outbox::new()),
             generation: sys::generation(),
         })
     }
@@ -47,8 +48,8 @@ impl Core {
     }
 
     #[inline]
-    pub(crate) fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn outbox(&self) -> Guard<'_, Outbox> {
+        self.outbox.lock()
     }
 
     /// Nothing is sent any more. Returns what was parked.

@@ -1,6 +1,7 @@
 //! From a selector to the links of those that it matches.
 
 use super::{
+    biased::Guard,
     core::Core,
     outbox::{Attempt, Outbox, Sending, Standing, io_error},
     patience::{Patience, Waited, settle, wait},
@@ -11,10 +12,7 @@ use crate::{
     message::Bound,
     sys,
 };
-use std::{
-    sync::{Arc, MutexGuard},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 /// Most objects, and most regions, of one message.
 const ATTACHMENTS: usize = 253;
@@ -224,12 +222,12 @@ fn multicast(
 #[inline]
 fn attempt<'c>(
     core: &'c Core,
-    mut outbox: MutexGuard<'c, Outbox>,
+    mut outbox: Guard<'c, Outbox>,
     target: u64,
     sending: &Sending<'_>,
     origin: Option<&Arc<Origin>>,
     deadline: Option<Instant>,
-) -> (MutexGuard<'c, Outbox>, Result<(), Attempt>) {
+) -> (Guard<'c, Outbox>, Result<(), Attempt>) {
     if sending.may.is_some_and(|may| !may(target)) {
         return (outbox, Err(Attempt::NotChosen));
     }
@@ -295,12 +293,12 @@ fn attempt<'c>(
 #[cold]
 fn first_contact<'c>(
     core: &'c Core,
-    mut outbox: MutexGuard<'c, Outbox>,
+    mut outbox: Guard<'c, Outbox>,
     target: u64,
     sending: &Sending<'_>,
     origin: Option<&Arc<Origin>>,
     deadline: Option<Instant>,
-) -> (MutexGuard<'c, Outbox>, Result<(), Attempt>) {
+) -> (Guard<'c, Outbox>, Result<(), Attempt>) {
     if target == core.membership.status().id {
         let pushed = outbox.put(core, target, sending, None, None);
         return (outbox, pushed);

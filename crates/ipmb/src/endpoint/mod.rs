@@ -5,6 +5,7 @@
 //! two that a lock per link and one for the routes would cost. The *inbox* is under another. User code (serialising)
 //! never runs under the outbox's lock.
 
+mod biased;
 mod core;
 mod delivery;
 mod gate;

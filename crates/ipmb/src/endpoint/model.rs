@@ -9,7 +9,7 @@
 use super::gate::Gate;
 use crate::{
     link::{
-        doorbell::{Mode, Sleeper, Watcher, fence_before_sleep},
+        doorbell::{Mode, Sleeper, Watcher, fence_before_look},
         ring::{ReadIndex, WriteIndex},
     },
     sync::{Condvar, Mutex, Ordering, SharedU32, SharedU64},
@@ -134,7 +134,7 @@ impl Link {
         };
         let everybody = space.mode() == Mode::Fast;
         space.announce(&self.word);
-        fence_before_sleep(everybody);
+        fence_before_look(everybody);
         if weakness::on(11) {
             self.side.drain();
         }

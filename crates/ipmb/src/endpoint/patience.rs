@@ -1,6 +1,7 @@
 //! What a send does while it cannot go on: waits for space, for a link, or for a controller.
 
 use super::{
+    biased::Guard,
     core::Core,
     outbox::{Attempt, Outbox, io_error},
 };
@@ -13,10 +14,7 @@ use crate::{
     link::outgoing::{Lack, Sleep},
     sys,
 };
-use std::{
-    sync::MutexGuard,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// After so long a blocked `send` says whom it waits for.
 const COMPLAINT: Duration = Duration::from_secs(5);
@@ -50,7 +48,7 @@ impl Waited {
 #[cold]
 pub(super) fn wait<'c>(
     core: &'c Core,
-    mut outbox: MutexGuard<'c, Outbox>,
+    mut outbox: Guard<'c, Outbox>,
     target: u64,
     attempt: Attempt,
     patience: Patience,
@@ -132,7 +130,7 @@ pub(super) fn wait<'c>(
 /// Waits until the link to `target` may have the room that was lacking, or breaks.
 fn wait_for_space<'c>(
     core: &'c Core,
-    mut outbox: MutexGuard<'c, Outbox>,
+    mut outbox: Guard<'c, Outbox>,
     target: u64,
     lack: &Lack,
     until: Option<Instant>,

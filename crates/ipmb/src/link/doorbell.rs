@@ -73,9 +73,9 @@ impl Sleeper {
     }
 }
 
-/// The fence between announcing a sleep and the last look. `everybody`: one of the words was in mode fast.
-/// False if the system refused to fence the ringers; then a sleep must be cut short and followed by another look.
-pub(crate) fn fence_before_sleep(everybody: bool) -> bool {
+/// The fence between announcing something, a sleep above all, and a look at what others wrote. `everybody`: they do not fence themselves, as
+/// ringers of a word in mode fast do not. False if the system refused to fence them; then a sleep must be cut short and followed by another look.
+pub(crate) fn fence_before_look(everybody: bool) -> bool {
     #[cfg(not(loom))]
     if everybody {
         return crate::sys::fence_everybody();
@@ -187,7 +187,7 @@ mod model {
             while taken < 2 {
                 sleeper.announce(word);
                 sleeps += 1;
-                fence_before_sleep(fast);
+                fence_before_look(fast);
                 let mut seen = index.load(Ordering::Acquire);
                 if seen == taken {
                     let mut rung = bell.rung.lock().unwrap();

@@ -1,7 +1,7 @@
 //! The sender's end of a link. Used by one thread at a time, under its endpoint's lock.
 
 use super::{
-    doorbell::{Mode, Sleeper, Watcher, fence_before_sleep},
+    doorbell::{Mode, Sleeper, Watcher, fence_before_look},
     handles::Handles,
     layout::{
         BlockRef, FENCES_REACH_WRITER, Facts, HEADER, Head, Kind, RETURNS, RecordHead, UUID, WORD,
@@ -575,7 +575,7 @@ impl Outgoing {
         }
         let fast = self.space.mode() == Mode::Fast;
         self.space.announce(self.records.sleep());
-        let fenced = fence_before_sleep(fast);
+        let fenced = fence_before_look(fast);
         self.refresh()?;
         if self.room() != lack.known {
             self.awake();

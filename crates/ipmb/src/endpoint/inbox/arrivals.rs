@@ -6,13 +6,13 @@ use crate::{
     Error, MemoryRegion, Object, RecvError, SendError,
     endpoint::outbox::{Sending, io_error},
     link::incoming::{Incoming, Unaccepted},
-    sync::Ordering,
+    sync::{MutexGuard, Ordering},
     sys::{self, Interest, Received},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    sync::{MutexGuard, PoisonError},
+    sync::PoisonError,
 };
 
 /// Links from one sender: it may have made a new one before the old one was read to its end.

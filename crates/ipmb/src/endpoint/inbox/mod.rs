@@ -18,12 +18,15 @@ mod rush;
 mod sleep;
 mod unpack;
 
-use super::spin::Spin;
+use super::{
+    biased::{BiasedLock, Guard},
+    spin::Spin,
+};
 use crate::{
     Error, Message, MessageBox, Options, RecvError, Stats,
     link::incoming::{Incoming, Record, Trouble},
     message::Attached,
-    sync::{AtomicBool, Ordering},
+    sync::{AtomicBool, Condvar, Mutex, Ordering},
     sys::{AsHandle, BorrowedHandle, Event, Interest, Ringer, WaitSet},
 };
 use arrivals::{Arrivals, Local};
@@ -31,7 +34,6 @@ use rush::Rush;
 use std::{
     collections::VecDeque,
     io,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 use unpack::{decode, unpack, unpack_local};
@@ -47,7 +49,7 @@ const TURN: usize = 64;
 const SKIPS: u32 = 4096;
 
 pub(crate) struct Inbox {
-    state: Mutex<State>,
+    state: BiasedLock<State>,
     followers: Condvar,
     set: WaitSet,
     local: Ringer,
@@ -135,7 +137,7 @@ impl Inbox {
         let alone = std::thread::available_parallelism().map_or(1, usize::from) < 2;
         let spin = if alone { Duration::ZERO } else { options.spin };
         Ok(Self {
-            state: Mutex::new(State {
+            state: BiasedLock::new(State {
                 links: Vec::new(),
                 active: VecDeque::new(),
                 turn: 0,
@@ -166,8 +168,8 @@ impl Inbox {
     }
 
     #[inline]
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     /// How those who send look for space: at first as long as they may.
@@ -291,7 +293,7 @@ impl Inbox {
     #[inline(never)]
     fn recv_slowly<'s, R: MessageBox>(
         &'s self,
-        mut state: MutexGuard<'s, State>,
+        mut state: Guard<'s, State>,
         patience: Patience,
     ) -> Result<Message<R>, RecvError> {
         let mut deadline = None;
@@ -425,10 +427,10 @@ impl Inbox {
     #[cold]
     fn idle<'s>(
         &'s self,
-        mut state: MutexGuard<'s, State>,
+        mut state: Guard<'s, State>,
         patience: Patience,
         deadline: &mut Option<Option<Instant>>,
-    ) -> Result<MutexGuard<'s, State>, RecvError> {
+    ) -> Result<Guard<'s, State>, RecvError> {
         // It was said before the look that found nothing.
         if let Some(error) = &state.verdict {
             return Err(error.clone());

@@ -1,15 +1,13 @@
 //! What a receive does while there is nothing: it spins a little, then sleeps.
 
 use super::{Inbox, LOCAL, State};
+use crate::endpoint::biased::Guard;
 use crate::{
-    link::{doorbell::fence_before_sleep, incoming::Trouble},
+    link::{doorbell::fence_before_look, incoming::Trouble},
     sync::Ordering,
     sys::{self, Event},
 };
-use std::{
-    sync::{MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 /// Sleep when the system refused to fence a sender.
 const SHORT: Duration = Duration::from_millis(1);
@@ -19,24 +17,13 @@ impl Inbox {
     #[cold]
     pub(super) fn wait<'s>(
         &'s self,
-        mut state: MutexGuard<'s, State>,
+        mut state: Guard<'s, State>,
         deadline: Option<Instant>,
-    ) -> MutexGuard<'s, State> {
+    ) -> Guard<'s, State> {
         if state.led {
             state.waiting += 1;
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            state = match left {
-                None => self
-                    .followers
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(left) => {
-                    self.followers
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
+            state = state.wait(&self.followers, left, |state| state.led);
             state.waiting -= 1;
             return state;
         }
@@ -107,7 +94,7 @@ impl Inbox {
                 everybody |= link.announce_sleep();
             }
         }
-        let fenced = fence_before_sleep(everybody);
+        let fenced = fence_before_look(everybody);
         for slot in announced {
             if let Some(Some(link)) = state.links.get_mut(slot)
                 && (link.looks_ready() || link.hung_up)
@@ -125,9 +112,9 @@ impl Inbox {
     /// Sleeps on the set, without the lock, and marks the links whose senders rang.
     pub(super) fn sleep<'s>(
         &'s self,
-        mut state: MutexGuard<'s, State>,
+        mut state: Guard<'s, State>,
         timeout: Option<Duration>,
-    ) -> (MutexGuard<'s, State>, bool) {
+    ) -> (Guard<'s, State>, bool) {
         let mut events = std::mem::take(&mut state.events);
         events.clear();
         state.led = true;
