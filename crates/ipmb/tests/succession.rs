@@ -5,15 +5,20 @@
 mod common;
 
 use common::{Peer, join, listen, name, role, say};
-use ipmb::label;
+use ipmb::{Message, Selector, label};
 use std::time::{Duration, Instant};
 
 /// What the other processes of these tests do; nothing when run as a test.
 #[test]
 fn peer() {
     let Some((role, bus)) = role() else { return };
-    assert_eq!(role, "idle");
-    let _endpoint = join::<(), ()>(&bus, label!("idle"));
+    let mut options = ipmb::Options::new(bus.as_str(), label!("idle"), "token");
+    options.controller_affinity = match &*role {
+        "idle" => true,
+        "never hosts" => false,
+        _ => panic!("no such role: {role}"),
+    };
+    let _endpoint = ipmb::join::<(), ()>(options, common::SOON).expect("join");
     say("joined");
     while listen().is_some() {}
 }
@@ -52,4 +57,24 @@ fn who_waits_for_a_new_controller_to_settle_has_to_come_again() {
         }
     }
     panic!("no join took less than {shortest:?}, and {plain:?} with nothing to wait for");
+}
+
+/// Who has not seen the directory of a controller brings that of the one before, in which it is a member.
+#[test]
+fn a_controller_that_leaves_at_once_stays_a_member() {
+    for round in 0..20 {
+        let bus = name(&format!("brief-{round}"));
+        let mut controller = Peer::start("peer", "idle", &bus);
+        controller.expect("joined");
+        let (brief, _receiver) = join::<(), ()>(&bus, label!("brief"));
+        let mut other = Peer::start("peer", "never hosts", &bus);
+        other.expect("joined");
+        controller.kill();
+        brief.leave(common::SOON).expect("leave");
+        let (sender, _receiver) = join::<(), ()>(&bus, label!("last"));
+        let message = Message::new(Selector::unicast("brief"), ());
+        let sent = sender.send_timeout(message, Some(Duration::from_secs(5)));
+        sent.unwrap_or_else(|e| panic!("round {round}: {e}"));
+        assert_eq!(sender.stats().dropped, 1, "round {round}");
+    }
 }

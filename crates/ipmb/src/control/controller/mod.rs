@@ -132,7 +132,8 @@ impl Controller {
         proofs.chain(self.settle_by).chain(self.retry).min()
     }
 
-    fn settled(&self) -> bool {
+    /// Whether it is known who is on the bus.
+    pub(crate) fn settled(&self) -> bool {
         self.settle_by.is_none()
     }
 

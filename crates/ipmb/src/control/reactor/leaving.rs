@@ -3,6 +3,7 @@
 use super::Reactor;
 use crate::{
     control::{
+        controller::Controller,
         member::Member,
         membership::{Parked, Phase},
         protocol::{self, LEFT_BYTES, LEFT_HANDLES, ToController},
@@ -69,7 +70,11 @@ impl Reactor {
             return;
         }
         if let Some(seat) = member.hosts {
-            self.leave_the_seat(key, seat);
+            // Who is not back yet would bring an earlier directory to the next controller, and this member is in that one. Looked at
+            // again when the controller has settled, since its members are told then.
+            if self.controllers.get(&seat).is_none_or(Controller::settled) {
+                self.leave_the_seat(key, seat);
+            }
             return;
         }
         if self.hand_over(key)
