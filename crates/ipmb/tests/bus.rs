@@ -587,6 +587,31 @@ fn a_receive_goes_on_after_its_endpoint_has_left() {
     assert!(matches!(receiver.try_recv(), Err(RecvError::Left)));
 }
 
+/// One thread sleeps for all that receive; whoever is woken and has no use for it lets the next one look.
+#[test]
+fn a_thread_that_receives_beside_others_sleeps_for_ever() {
+    let (sender, receiver) = join::<u64, u64>(&name("threads"), label!("x"));
+    let short = Some(Duration::from_millis(200));
+    std::thread::scope(|s| {
+        let vain = [(); 2].map(|()| s.spawn(|| receiver.recv(short)));
+        std::thread::sleep(Duration::from_millis(100));
+        let last = s.spawn(|| receiver.recv(SOON).map(|m| m.payload));
+        for vain in vain {
+            assert!(matches!(vain.join().unwrap(), Err(RecvError::Timeout)));
+        }
+        sender
+            .send(Message::new(Selector::unicast("x"), 1))
+            .unwrap();
+        assert!(matches!(last.join().unwrap(), Ok(1)));
+        let all = [(); 4].map(|()| s.spawn(|| receiver.recv(SOON)));
+        std::thread::sleep(Duration::from_millis(100));
+        sender.leave(SOON).unwrap();
+        for one in all {
+            assert!(matches!(one.join().unwrap(), Err(RecvError::Left)));
+        }
+    });
+}
+
 #[test]
 fn endpoints_that_leave_at_once_wait_for_each_other() {
     for affinity in [true, false] {

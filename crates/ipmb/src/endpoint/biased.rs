@@ -74,8 +74,9 @@ unsafe impl<T: Send> Sync for BiasedLock<T> {}
 /// The value, while the lock is held.
 pub(crate) struct Guard<'l, T> {
     lock: &'l BiasedLock<T>,
-    /// The bias by which it is held; 0: by the ordinary lock.
+    /// The bias of this thread, which is busy with it; 0: it has none.
     bias: u64,
+    /// The ordinary lock, if that is how it is held. Given back after the bias.
     slow: Option<MutexGuard<'l, Slow>>,
 }
 
@@ -122,25 +123,27 @@ impl<T> BiasedLock<T> {
 
     /// The same as the thread `me`.
     ///
-    /// At most one guard exists: a slow one has the ordinary lock and has seen that the thread with the bias is not busy, and none has it
-    /// from then on unless it is the same thread, which then comes from a slow one; a fast one is busy with the bias, so no slow
-    /// one comes about before it ends.
+    /// At most one guard exists. One with the ordinary lock has seen that nobody is busy with a bias, and only its own thread can get one while it
+    /// exists, which then counts as busy. One without is of a thread that is busy with the bias: none with the ordinary lock comes about before it
+    /// ends, and none without, since a thread that is busy already does not come this way.
     #[inline]
     fn lock_as(&self, me: u64) -> Guard<'_, T> {
         // Relaxed: only this thread can have made it this value, and whoever made it another was fenced.
         let bias = self.bias.load(Ordering::Relaxed);
         if bias & !NUMBER == me {
             let busy = self.note(bias);
-            busy.store(true, Ordering::Relaxed);
-            fenced_by_others();
-            if self.bias.load(Ordering::Relaxed) == bias {
-                return Guard {
-                    lock: self,
-                    bias,
-                    slow: None,
-                };
+            if !busy.load(Ordering::Relaxed) {
+                busy.store(true, Ordering::Relaxed);
+                fenced_by_others();
+                if self.bias.load(Ordering::Relaxed) == bias {
+                    return Guard {
+                        lock: self,
+                        bias,
+                        slow: None,
+                    };
+                }
+                self.leave(bias);
             }
-            self.leave(bias);
         }
         self.lock_slowly(me)
     }
@@ -178,19 +181,22 @@ impl<T> BiasedLock<T> {
         } else {
             (slow.last, slow.in_a_row) = (me, 1);
         }
+        let mut bias = 0;
         if slow.in_a_row >= slow.enough && !slow.forbidden && may_be_biased() {
             slow.in_a_row = 0;
             let is_its = |t: &u64| *t == me || *t == 0 || weakness::on(18);
             let number = slow.threads.iter().position(is_its);
             if let Some(number) = number {
                 slow.threads[number] = me;
-                // Relaxed: others look at it under the lock.
-                self.bias.store(me | number as u64, Ordering::Relaxed);
+                bias = me | number as u64;
+                // Relaxed: others look at both under the lock.
+                self.note(bias).store(true, Ordering::Relaxed);
+                self.bias.store(bias, Ordering::Relaxed);
             }
         }
         Guard {
             lock: self,
-            bias: 0,
+            bias,
             slow: Some(slow),
         }
     }
@@ -235,11 +241,12 @@ impl<T> Guard<'_, T> {
     ) -> Self {
         let lock = self.lock;
         // Only the ordinary lock can be given up and waited for in one step. Before it is there somebody else may have this one.
-        if self.bias != 0 {
+        if self.slow.is_none() {
             let me = self.bias & !NUMBER;
             drop(self);
             self = lock.lock_slowly(me);
         }
+        self.end_bias();
         if waits(&self)
             && let Some(slow) = self.slow.take()
         {
@@ -254,6 +261,14 @@ impl<T> Guard<'_, T> {
             self.slow = Some(slow);
         }
         self
+    }
+
+    #[inline]
+    fn end_bias(&mut self) {
+        if self.bias != 0 {
+            self.lock.leave(self.bias);
+            self.bias = 0;
+        }
     }
 }
 
@@ -278,9 +293,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.bias != 0 {
-            self.lock.leave(self.bias);
-        }
+        self.end_bias();
     }
 }
 
@@ -339,6 +352,26 @@ mod tests {
         });
         let guard = lock.lock().wait(&changed, Some(Duration::ZERO), |_| true);
         assert!(*guard);
+    }
+
+    /// A second value of the same would be worse than waiting for oneself, as an ordinary lock does.
+    #[test]
+    fn a_thread_that_has_the_lock_gets_it_once_more() {
+        for before in [0, ENOUGH[0] - 1, 2 * ENOUGH[0]] {
+            let (said, heard) = std::sync::mpsc::channel();
+            thread::spawn(move || {
+                let lock = BiasedLock::new(());
+                for _ in 0..before {
+                    drop(lock.lock());
+                }
+                let _guard = lock.lock();
+                said.send(false).unwrap();
+                let _again = lock.lock();
+                let _ = said.send(true);
+            });
+            assert_eq!(heard.recv(), Ok(false));
+            assert!(heard.recv_timeout(Duration::from_millis(200)).is_err());
+        }
     }
 
     #[test]

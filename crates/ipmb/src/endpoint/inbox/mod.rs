@@ -318,7 +318,8 @@ impl Inbox {
             }
             skipped += 1;
             if skipped % SKIPS == 0 {
-                self.give_up_skipping(patience, &mut deadline)?;
+                let given_up = self.give_up_skipping(patience, &mut deadline);
+                given_up.map_err(|e| self.without(&state, e))?;
             }
         }
     }
@@ -433,7 +434,7 @@ impl Inbox {
     ) -> Result<Guard<'s, State>, RecvError> {
         // It was said before the look that found nothing.
         if let Some(error) = &state.verdict {
-            return Err(error.clone());
+            return Err(self.without(&state, error.clone()));
         }
         let Patience::For(timeout) = patience else {
             if self.polled.load(Ordering::Relaxed) {
@@ -445,7 +446,7 @@ impl Inbox {
                     let rang;
                     (state, rang) = self.sleep(state, Some(Duration::ZERO));
                     if !rang {
-                        return Err(RecvError::Empty);
+                        return Err(self.without(&state, RecvError::Empty));
                     }
                 }
             }
@@ -460,14 +461,23 @@ impl Inbox {
             if self.has_something(&state) {
                 return Ok(state);
             }
-            return Err(RecvError::Empty);
+            return Err(self.without(&state, RecvError::Empty));
         };
         // The clock is read only when there is nothing to do.
         let deadline = deadline_of(timeout, deadline);
         if deadline.is_some_and(|d| d <= Instant::now()) {
-            return Err(RecvError::Timeout);
+            return Err(self.without(&state, RecvError::Timeout));
         }
         Ok(self.wait(state, deadline))
+    }
+
+    /// A receive ends without a message, and may have been the one that was woken: the next one looks for itself.
+    #[cold]
+    fn without(&self, state: &State, error: RecvError) -> RecvError {
+        if state.waiting > 0 && !state.led {
+            self.followers.notify_one();
+        }
+        error
     }
 
     fn has_something(&self, state: &State) -> bool {
