@@ -293,7 +293,7 @@ fn a_sender_waits_for_the_space_of_a_dead_receiver() {
             }
             sent += 1;
         }
-        let lack = from.out.lack(0);
+        let lack = from.out.lack();
         let sleep = from.out.sleep_for_space(&lack);
         assert!(matches!(sleep, Ok(Sleep::Sound | Sleep::Short)));
         let result = abandon(last, || {

@@ -200,6 +200,7 @@ fn multicast(
                 }
             }
         }
+        waited.with_others = left.len() > 1;
         let result = match (failed, blocked) {
             (Some(error), _) => Err(error),
             (None, Some((target, attempt))) => {
@@ -254,8 +255,9 @@ fn attempt<'c>(
     let Some(link) = outbox.link(target) else {
         return (outbox, Err(Attempt::NoLink));
     };
-    let front = sending.head.len();
-    let lease = match link.out.lease(len, front) {
+    let handles = sending.objects.len() + sending.regions.len();
+    let place = link.out.may_write_block(handles);
+    let lease = match place.and_then(|()| link.out.lease(len, sending.head.len())) {
         Ok(lease) => lease,
         Err(refusal) => {
             let result = outbox.count(Err(refusal), len);
@@ -266,9 +268,20 @@ fn attempt<'c>(
     lease.fill(sending.head, sending.tail);
     let handles = sending.handles();
     let mut outbox = core.outbox();
-    let Some(link) = outbox.link(target).filter(|l| l.number == number) else {
-        return (outbox, Err(Attempt::Broken("the link was lost")));
+    let refused = match outbox.link_of(target, number) {
+        None => Some(Attempt::Lost),
+        Some(link) if !link.usable() => Some(Attempt::NoLink),
+        // What was sent before it may have begun to wait meanwhile.
+        Some(_) => outbox.must_queue(core, target),
     };
+    let Some(link) = outbox.link_of(target, number) else {
+        return (outbox, Err(Attempt::Lost));
+    };
+    if let Some(attempt) = refused {
+        link.out.abandon(&lease);
+        outbox.tell_of_room(target);
+        return (outbox, Err(attempt));
+    }
     let written = match handles {
         Ok(handles) => {
             let borrowed = sending.borrowed(&handles);
@@ -282,7 +295,9 @@ fn attempt<'c>(
         Err(e) => Err(Refusal::Io(e)),
     };
     let is_written = written.is_ok();
-    let written = written.map_err(|refusal| link.out.abandon_refused(&lease, refusal));
+    if !is_written {
+        link.out.abandon(&lease);
+    }
     let result = outbox.count(written, len);
     if !is_written {
         outbox.tell_of_room(target);

@@ -49,7 +49,7 @@ impl Gate {
 }
 
 impl Follower<'_> {
-    /// Waits until the leader is done, or the time is over.
+    /// Waits until the leader is done, or the time is over. `None`, in models: there is no time.
     pub(crate) fn wait(self, until: Option<Instant>) {
         let mut state = self.gate.state();
         while state.past == self.past {

@@ -176,6 +176,10 @@ fn lend(
     let mut waited = Waited::default();
     loop {
         let mut outbox = core.outbox();
+        // What it heard while it waited may have been meant for others.
+        if outbox.held > 0 {
+            outbox.pump(core);
+        }
         if outbox.refresh(core)? == Standing::Settling {
             return Ok(None);
         }
@@ -258,7 +262,7 @@ impl Lent {
     /// The block may be used for another message.
     fn give_back(&self, core: &Core) {
         let mut outbox = core.outbox();
-        if let Some(link) = outbox.link(self.target).filter(|l| l.number == self.link)
+        if let Some(link) = outbox.link_of(self.target, self.link)
             && !self.sent
         {
             link.out.abandon(&self.lease);

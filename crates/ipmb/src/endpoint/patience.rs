@@ -18,6 +18,10 @@ use std::time::{Duration, Instant};
 
 /// After so long a blocked `send` says whom it waits for.
 const COMPLAINT: Duration = Duration::from_secs(5);
+/// What is not rung for, above all that the endpoint left, is noticed after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// As long as others than the one that is waited for may have room first.
+const OTHERS: Duration = Duration::from_millis(10);
 /// How long to wait before a shortage whose end nobody reports is looked at again.
 pub(super) const SHORTAGE: Duration = Duration::from_millis(2);
 
@@ -33,6 +37,8 @@ pub(super) enum Patience {
 pub(super) struct Waited {
     since: Option<Instant>,
     complained: bool,
+    /// Others are waited for, too.
+    pub(super) with_others: bool,
 }
 
 impl Waited {
@@ -60,6 +66,7 @@ pub(super) fn wait<'c>(
             outbox.drop_link(core, target, reason);
             return Ok(());
         }
+        Attempt::Lost => return Ok(()),
         Attempt::Full(_)
         | Attempt::Held
         | Attempt::Busy(_)
@@ -102,7 +109,16 @@ pub(super) fn wait<'c>(
         }
     }
     let complain = (!waited.complained).then(|| since + COMPLAINT);
-    let until = deadline.into_iter().chain(complain).min();
+    let soon = now
+        + if waited.with_others {
+            OTHERS
+        } else {
+            LOOK_AGAIN
+        };
+    let until = deadline
+        .into_iter()
+        .chain(complain)
+        .fold(soon, Instant::min);
     match attempt {
         Attempt::NoLink => {
             // Under the lock: a link that becomes usable from here on is news.
@@ -112,15 +128,14 @@ pub(super) fn wait<'c>(
             if !is_tried {
                 core.orders.introduce();
             }
-            let deadline = Some(until.unwrap_or(now + COMPLAINT));
             core.membership
-                .wait(deadline, |status| (status.news != before).then_some(()));
+                .wait(Some(until), |status| (status.news != before).then_some(()));
             Ok(())
         }
         Attempt::Full(lack) => wait_for_space(core, outbox, target, &lack, until),
         _ => {
             drop(outbox);
-            let left = until.map_or(SHORTAGE, |u| u.saturating_duration_since(now));
+            let left = until.saturating_duration_since(now);
             std::thread::sleep(left.min(SHORTAGE));
             Ok(())
         }
@@ -133,7 +148,7 @@ fn wait_for_space<'c>(
     mut outbox: Guard<'c, Outbox>,
     target: u64,
     lack: &Lack,
-    until: Option<Instant>,
+    until: Instant,
 ) -> Result<(), SendError> {
     let Some(link) = outbox.link(target) else {
         return Ok(());
@@ -146,12 +161,11 @@ fn wait_for_space<'c>(
     {
         return Ok(());
     }
-    let start = Instant::now();
     // None: no sleep, the caller tries again, and pumps before it does.
     let end_of = |sleep| match sleep {
         Sleep::NotNow => None,
         Sleep::Sound => Some(until),
-        Sleep::Short => Some(until.into_iter().chain([start + SHORTAGE]).min()),
+        Sleep::Short => Some(until.min(Instant::now() + SHORTAGE)),
     };
     // One thread sleeps for the link; others wait until it has looked.
     let leader = match gate.lead() {
@@ -161,7 +175,7 @@ fn wait_for_space<'c>(
             let sleep = outbox.link(target).map(|link| link.out.follow(lack));
             drop(outbox);
             if let Some(end) = sleep.and_then(end_of) {
-                follower.wait(end);
+                follower.wait(Some(end));
             }
             return Ok(());
         }
@@ -171,14 +185,17 @@ fn wait_for_space<'c>(
     let (Some(end), Some(link)) = (end_of(sleep), outbox.link(target)) else {
         return Ok(());
     };
-    let side = link.out.side().clone();
+    let (side, number) = (link.out.side().clone(), link.number);
     drop(outbox);
-    let timeout = end.map(|end| end.saturating_duration_since(start));
+    let start = Instant::now();
+    let timeout = Some(end.saturating_duration_since(start));
     let waited = sys::wait_for(&*side, timeout);
     let mut outbox = core.outbox();
     // What was heard here is not heard by the serving thread.
     outbox.tell_of_room(target);
-    if let Some(link) = outbox.link(target) {
+    let link = outbox.link_of(target, number);
+    let is_there = link.is_some();
+    if let Some(link) = link {
         link.out.awake();
         if let Some(time) = time
             && waited.as_ref().is_ok_and(|(readable, _)| *readable)
@@ -188,7 +205,7 @@ fn wait_for_space<'c>(
     }
     // While there was a leader nobody else listened to the receiver.
     drop(leader);
-    if waited.map_err(io_error)?.1 {
+    if waited.map_err(io_error)?.1 && is_there {
         outbox.drop_link(core, target, "the receiver is gone");
     } else if outbox.held > 0 {
         outbox.pump(core);
@@ -198,13 +215,7 @@ fn wait_for_space<'c>(
 
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
 /// not. True if there may be room, or if the caller's time is over.
-fn spin_for_space(
-    core: &Core,
-    target: u64,
-    lack: &Lack,
-    time: Duration,
-    until: Option<Instant>,
-) -> bool {
+fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: Instant) -> bool {
     let enough = Instant::now() + time;
     let mut looks = 0;
     loop {
@@ -212,7 +223,7 @@ fn spin_for_space(
             std::hint::spin_loop();
         }
         let now = Instant::now();
-        if until.is_some_and(|until| until <= now) {
+        if until <= now {
             return true;
         }
         let mut outbox = core.outbox();

@@ -235,6 +235,9 @@ pub(crate) const WORD: usize = 8;
 pub(crate) const UUID: usize = 16;
 
 impl RecordHead {
+    /// Bytes of the largest record that refers to a block.
+    pub(crate) const LARGEST_OF_BLOCK: u64 = (WORD + UUID + 8 + BlockRef::SIZE) as u64;
+
     pub(crate) fn pad(len: u32) -> Self {
         Self {
             kind: Kind::Pad,

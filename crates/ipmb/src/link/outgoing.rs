@@ -104,6 +104,8 @@ pub(crate) struct Lack {
     /// How much, in bytes.
     pub wanted: usize,
     known: Room,
+    /// A block may help. Those that are given up because the ring is full are no news for who waits for the ring.
+    of_block: bool,
 }
 
 /// The sender's end of a link.
@@ -236,20 +238,41 @@ impl Outgoing {
         let head = self.write.head();
         match self.pool.lease(len, front, head, &self.returns) {
             Ok(Some(lease)) => Ok(lease),
-            Ok(None) => Err(self.full(len)),
+            Ok(None) => Err(Refusal::Full(Lack {
+                wanted: len,
+                known: self.room(),
+                of_block: true,
+            })),
             Err(e) => Err(Refusal::Io(e)),
         }
     }
 
-    /// Too little room for so many bytes, by what is known now.
-    pub(crate) fn lack(&self, wanted: usize) -> Lack {
-        let known = self.room();
-        Lack { wanted, known }
+    /// What is lacking for who waits behind others.
+    pub(crate) fn lack(&mut self) -> Lack {
+        // Who waits would else go by what was known before them.
+        let _ = self.refresh();
+        Lack {
+            wanted: 0,
+            known: self.room(),
+            of_block: true,
+        }
     }
 
+    /// Too little room in the ring for so many bytes, or too many handles under way, by what is known now.
     #[cold]
     fn full(&self, wanted: usize) -> Refusal {
-        Refusal::Full(self.lack(wanted))
+        Refusal::Full(Lack {
+            wanted,
+            known: self.room(),
+            of_block: false,
+        })
+    }
+
+    fn has_changed(&self, lack: &Lack) -> bool {
+        let (now, known) = (self.room(), lack.known);
+        // Who lacks a place in the ring looks again for a block, too: others may wait until it has looked.
+        (now.head, now.released) != (known.head, known.released)
+            || lack.of_block && now.given_up != known.given_up
     }
 
     fn room(&self) -> Room {
@@ -266,13 +289,10 @@ impl Outgoing {
         self.given_up = self.given_up.wrapping_add(1);
     }
 
-    /// The same after [`Outgoing::write_block`] refused it: what is given up here is no news for who waits for a place in the ring.
-    pub(crate) fn abandon_refused(&mut self, lease: &Lease, refusal: Refusal) -> Refusal {
-        self.abandon(lease);
-        match refusal {
-            Refusal::Full(lack) => self.full(lack.wanted),
-            other => other,
-        }
+    /// Whether a block with so many handles beside it could be sent now. To be asked before a block is filled.
+    pub(crate) fn may_write_block(&mut self, handles: usize) -> Result<(), Refusal> {
+        self.make_room(RecordHead::LARGEST_OF_BLOCK)?;
+        self.may_send_handles(handles)
     }
 
     /// Writes a message that has no handles and differs from the last one in its payload only. False, and nothing is
@@ -439,6 +459,16 @@ impl Outgoing {
         Ok(())
     }
 
+    fn may_send_handles(&mut self, count: usize) -> Result<(), Refusal> {
+        if !self.handles.may_send(count) && !crate::fault::on(17) {
+            self.refresh()?;
+            if !self.handles.may_send(count) {
+                return Err(self.full(0));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the handles ahead of their record.
     #[cold]
     fn send_handles(
@@ -446,13 +476,7 @@ impl Outgoing {
         memory: Option<BorrowedHandle<'_>>,
         handles: &[BorrowedHandle<'_>],
     ) -> Result<(), Refusal> {
-        let count = handles.len() + usize::from(memory.is_some());
-        if !self.handles.may_send(count) && !crate::fault::on(17) {
-            self.refresh()?;
-            if !self.handles.may_send(count) {
-                return Err(self.full(0));
-            }
-        }
+        self.may_send_handles(handles.len() + usize::from(memory.is_some()))?;
         match self.handles.send(&self.side, memory, handles) {
             Ok(()) => Ok(()),
             Err(e) => Err(match sys::exhausted(&e) {
@@ -568,16 +592,17 @@ impl Outgoing {
 
     /// Announces that a thread of this side is about to sleep on the side channel for what it lacks.
     pub(crate) fn sleep_for_space(&mut self, lack: &Lack) -> Result<Sleep, Refusal> {
-        self.look_for_acceptance();
         if side::drain(&self.side).is_err() {
             self.break_off("the receiver floods the side channel");
             return Err(Refusal::Broken("the receiver floods the side channel"));
         }
+        // After the news of it were thrown away: whoever looks later must not find it, and take the announcement back.
+        self.look_for_acceptance();
         let fast = self.space.mode() == Mode::Fast;
         self.space.announce(self.records.sleep());
         let fenced = fence_before_look(fast);
         self.refresh()?;
-        if self.room() != lack.known {
+        if self.has_changed(lack) {
             self.awake();
             return Ok(Sleep::NotNow);
         }
@@ -606,7 +631,7 @@ impl Outgoing {
 
     /// Whether there may be more room than there was.
     pub(crate) fn has_moved(&self, lack: &Lack) -> bool {
-        self.room() != lack.known
+        self.has_changed(lack)
             || self.returns.index().load(Ordering::Relaxed) != self.write.head()
             || self.pool.released(&self.returns) != self.released
     }

@@ -39,7 +39,7 @@ pub(crate) struct Link {
 impl Link {
     /// Whether messages may be put into it.
     #[inline]
-    pub(super) fn usable(&self) -> bool {
+    pub(crate) fn usable(&self) -> bool {
         self.introduced
     }
 }
@@ -50,6 +50,13 @@ impl Outbox {
     pub(crate) fn link(&mut self, peer: u64) -> Option<&mut Link> {
         let slot = *self.slots.get(&peer)?;
         self.links.get_mut(slot)?.as_mut().filter(|l| l.introduced)
+    }
+
+    /// The link of a number, usable or not, if it is still that to the peer.
+    pub(crate) fn link_of(&mut self, peer: u64, number: u64) -> Option<&mut Link> {
+        let slot = *self.slots.get(&peer)?;
+        let link = self.links.get_mut(slot)?.as_mut();
+        link.filter(|l| l.number == number)
     }
 
     /// Makes the link to a peer and introduces it. `WouldBlock`: the controller has no room for the introduction now, or is not
@@ -197,7 +204,11 @@ impl Outbox {
             log::warn!("{lost} messages with handles are lost with endpoint {peer}");
         }
         self.held += untaken.len();
-        // Before anything that is sent later, but after what waits already: that was sent earlier.
+        // Before anything that is sent later, and before what waited for this receiver: that would have come behind it. Other
+        // things that wait were sent earlier.
+        let behind = |w: &Waiting| w.waits_for == Some(peer);
+        let at = self.waiting.iter().position(behind);
+        let later = self.waiting.split_off(at.unwrap_or(self.waiting.len()));
         for message in untaken.into_iter().filter(|_| !crate::fault::on(11)) {
             self.waiting.push_back(Waiting {
                 uuid: message.uuid,
@@ -209,9 +220,11 @@ impl Outbox {
                 regions: Vec::new(),
                 reroute: true,
                 found: true,
+                waits_for: None,
                 bound: None,
             });
         }
+        self.waiting.extend(later);
         self.pump(core);
     }
 

@@ -127,7 +127,9 @@ impl Outbox {
     /// There may be room at `peer`, or its link has ended.
     pub(crate) fn tell_of_room(&mut self, peer: u64) {
         if self.rooms.awaited.remove(&peer).is_some() {
-            self.rooms.news.push(peer);
+            if !self.rooms.news.contains(&peer) {
+                self.rooms.news.push(peer);
+            }
             if let Some(ringer) = &self.rooms.ringer {
                 ringer.ring();
             }

@@ -112,6 +112,8 @@ pub(crate) enum Attempt {
     Held,
     /// There is no link yet.
     NoLink,
+    /// The link was replaced or ended while the payload was copied. To be tried again at once.
+    Lost,
     Broken(&'static str),
     Error(SendError),
 }
@@ -140,11 +142,15 @@ impl Outbox {
         let written = if link.out.fits_inline(len) {
             link.out.write(&parcel, origin, deadline)
         } else {
-            match link.out.lease(len, message.head.len()) {
+            let place = link.out.may_write_block(borrowed.len());
+            match place.and_then(|()| link.out.lease(len, message.head.len())) {
                 Ok(lease) => {
                     lease.fill(message.head, message.tail);
                     let written = link.out.write_block(&parcel, &lease, origin, deadline);
-                    written.map_err(|refusal| link.out.abandon_refused(&lease, refusal))
+                    if written.is_err() {
+                        link.out.abandon(&lease);
+                    }
+                    written
                 }
                 Err(refusal) => Err(refusal),
             }

@@ -38,6 +38,8 @@ pub(super) struct Waiting {
     pub(super) reroute: bool,
     /// Somebody matches and has no space now; its time is over only if that one goes.
     pub(super) found: bool,
+    /// Whose space that is, of a unicast.
+    pub(super) waits_for: Option<u64>,
     /// Of a multicast of which some have got it: who has not.
     pub(super) bound: Option<Vec<u64>>,
 }
@@ -65,6 +67,7 @@ impl Outbox {
             let targets = self.targets_of(&message);
             if targets.is_empty() {
                 message.found = false;
+                message.waits_for = None;
                 match message.deadline {
                     _ if message.bound.is_some() => {}
                     Some(deadline) if deadline > now => self.waiting.push_back(message),
@@ -82,6 +85,7 @@ impl Outbox {
             }
             if !left.is_empty() {
                 message.found = true;
+                message.waits_for = left.first().filter(|_| !message.multicast).copied();
                 message.bound = message.multicast.then_some(left);
                 self.waiting.push_back(message);
             } else if message.reroute {
@@ -229,7 +233,7 @@ impl Outbox {
         self.waiting = waiting;
         // Others wait before it, and it waits as they do; without a link, until the serving thread has sent them.
         queue.then(|| match self.link(target) {
-            Some(link) => Attempt::Full(link.out.lack(0)),
+            Some(link) => Attempt::Full(link.out.lack()),
             None => Attempt::Held,
         })
     }
@@ -261,6 +265,7 @@ impl Outbox {
             regions,
             reroute: false,
             found: false,
+            waits_for: None,
             bound: None,
         });
         // Who starts to watch is answered with a look, so that nobody who joined meanwhile is missed. Who watches already

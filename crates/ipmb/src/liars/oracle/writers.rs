@@ -84,16 +84,16 @@ pub fn writers(bytes: &[u8]) {
                 link.look_for_acceptance();
             }
             8 => {
-                let slept = link.sleep_for_space(&link.lack(0));
+                let slept = {
+                    let lack = link.lack();
+                    link.sleep_for_space(&lack)
+                };
                 assert!(slept.is_ok() || !receiver.honest, "{slept:?}");
                 link.awake();
             }
             _ => {
-                let _ = (
-                    link.has_moved(&link.lack(0)),
-                    link.has_hung_up(),
-                    link.quiet_at(),
-                );
+                let lack = link.lack();
+                let _ = (link.has_moved(&lack), link.has_hung_up(), link.quiet_at());
                 let _ = link.untaken_origins().count();
             }
         }
@@ -166,7 +166,10 @@ fn write(
         link.lease(payload.len(), head.len()).and_then(|lease| {
             lease.fill(head, rest);
             let written = link.write_block(&parcel, &lease, origin, None);
-            written.map_err(|refusal| link.abandon_refused(&lease, refusal))
+            if written.is_err() {
+                link.abandon(&lease);
+            }
+            written
         })
     } else if handles.is_empty() && step(input, 2) == 0 && link.append(&uuid, head, rest, origin) {
         Ok(())
