@@ -44,7 +44,8 @@
 //! * One thread per process serves its endpoints, and a second one closes what others handed over and nobody asked for. No
 //!   message passes through them once sender and receiver have met.
 //! * After `fork` without `exec`, the child's copies of endpoints and regions return an error `Forked`; join again there.
-//! * The crate logs what goes wrong through the crate `log`.
+//! * The crate logs what goes wrong through the crate `log`, also while an endpoint is locked: a logger that sends its records
+//!   over a bus has to hand them to another thread.
 //!
 //! It runs on Linux 5.10 and later.
 

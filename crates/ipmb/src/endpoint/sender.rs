@@ -174,8 +174,8 @@ impl<T: MessageBox> EndpointSender<T> {
     /// a queue of their own for each receiver, as an event loop must: what is in a queue is not to be overtaken.
     ///
     /// [`SendError::Full`] names the endpoint whenever one is known, also while there is no link to it yet; ask
-    /// [`watch_room`](Self::watch_room) for news of it. `may` is called under the endpoint's lock: it must not use this
-    /// endpoint.
+    /// [`watch_room`](Self::watch_room) for news of it. `may` is called under the endpoint's lock: one that uses this
+    /// endpoint waits for itself for ever.
     ///
     /// # Errors
     /// As [`try_send`](Self::try_send).

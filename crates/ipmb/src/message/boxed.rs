@@ -42,7 +42,8 @@ use std::any::{Any, TypeId};
 ///
 /// # Implementing it by hand
 ///
-/// For a format of one's own, or bulk data without a copy in between:
+/// For a format of one's own, or bulk data without a copy in between. `accepts` and `decode` run while the receiver is locked:
+/// one that uses the same receiver waits for itself for ever.
 ///
 /// ```
 /// use ipmb::{Encoder, Error, MessageBox, Payload};
