@@ -33,6 +33,12 @@ fn set_limit(resource: Limited, now: u64) {
     setrlimit(resource, limit).expect("set a limit");
 }
 
+/// What this process has used of its processors, in milliseconds.
+fn cpu() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as i64 * 1000 + time.tv_nsec as i64 / 1_000_000
+}
+
 /// Opens files until there is no descriptor left.
 fn fill() -> Vec<File> {
     std::iter::from_fn(|| File::open("/dev/null").ok()).collect()
@@ -80,8 +86,22 @@ fn peer() {
                         }
                     }
                     "widen" => set_limit(Limited::As, u64::MAX),
+                    "cpu" => {
+                        say(&cpu().to_string());
+                        continue;
+                    }
                     other => panic!("{other}"),
                 }
+                say(&line);
+            }
+        }
+        // Makes a link when it is told.
+        "brief" => {
+            let (sender, _receiver) =
+                ipmb::join::<u64, u64>(guest(&bus, "brief"), SOON).expect("join");
+            say("joined");
+            while let Some(line) = listen() {
+                sender.try_send(number("echo", 1)).expect("into the link");
                 say(&line);
             }
         }
@@ -310,6 +330,35 @@ fn a_full_table_of_the_controllers_process_is_not_named_or_stays_full() {
     let other: Ends = ipmb::join(guest(&bus, "other"), SOON).expect("join");
     other.0.send(number("echo", 7)).expect("a first contact");
     assert_eq!(ends.1.recv(SOON).expect("echo").payload, 7);
+}
+
+/// What the dead one sent has handles, so that the hang-up behind it cannot be read.
+#[test]
+fn a_member_that_dies_while_the_controllers_table_is_full_keeps_its_thread_busy() {
+    let bus = name("brief");
+    let mut host = Peer::start("peer", "host", &bus);
+    host.expect("joined");
+    let mut brief = Peer::start("peer", "brief", &bus);
+    brief.expect("joined");
+    told(&mut host, "fill");
+    told(&mut brief, "send");
+    brief.kill();
+    let mut cpu = || {
+        host.tell("cpu");
+        host.hear().parse::<i64>().expect("milliseconds")
+    };
+    let before = cpu();
+    std::thread::sleep(Duration::from_secs(1));
+    let burnt = cpu() - before;
+    assert!(burnt < 200, "{burnt} ms of a second");
+    told(&mut host, "free");
+    // It has read the rest, and with it the end.
+    let ends: Ends = ipmb::join(guest(&bus, "test"), SOON).expect("join");
+    let mut echoes = 0;
+    while echoes < 10 {
+        ends.0.send(number("echo", 7)).expect("send");
+        echoes += u64::from(ends.1.recv(SOON).expect("echo").payload == 7);
+    }
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Controller {
                 put_off: BTreeMap::new(),
                 owes_again: BTreeMap::new(),
                 writable_wanted: false,
+                interest: Interest::Readable,
                 estate: Vec::new(),
                 estate_size: (0, 0),
                 left_too_much: false,

@@ -56,6 +56,8 @@ pub(super) struct Connection {
     /// Those of them that it is to make again.
     pub(super) owes_again: BTreeMap<u64, u64>,
     pub(super) writable_wanted: bool,
+    /// What its channel is watched for.
+    pub(super) interest: Interest,
     pub(super) left: bool,
     pub(super) budget: Budget,
     /// What it leaves behind, in good order or not at all: it keeps all of it itself until its leave is confirmed.
@@ -113,16 +115,24 @@ impl Connection {
     pub(super) fn want_writable(&mut self, token: u64, wiring: &mut dyn Wiring) {
         if !self.writable_wanted {
             self.writable_wanted = true;
-            wiring.change(self.channel.source(), token, Interest::ReadableOrWritable);
+            self.watch_for(Interest::ReadableOrWritable, token, wiring);
         }
     }
 
-    pub(super) fn restore_interest(&self, token: u64, wiring: &mut dyn Wiring) {
+    /// Watches its channel for something else. Not for the same again: a watch that is renewed reports a hang-up that was
+    /// reported before, and while there are no handles for what lies before it, that would go round and round.
+    pub(super) fn watch_for(&mut self, interest: Interest, token: u64, wiring: &mut dyn Wiring) {
+        if std::mem::replace(&mut self.interest, interest) != interest {
+            wiring.change(self.channel.source(), token, interest);
+        }
+    }
+
+    pub(super) fn restore_interest(&mut self, token: u64, wiring: &mut dyn Wiring) {
         let interest = if self.writable_wanted {
             Interest::ReadableOrWritable
         } else {
             Interest::Readable
         };
-        wiring.change(self.channel.source(), token, interest);
+        self.watch_for(interest, token, wiring);
     }
 }

@@ -146,7 +146,7 @@ impl Controller {
             self.pay_all(wiring);
             self.pass_on(wiring);
             wiring.change(self.seat.source(), self.seat_token, Interest::Readable);
-            for (token, connection) in &self.connections {
+            for (token, connection) in &mut self.connections {
                 connection.restore_interest(*token, wiring);
             }
         }
@@ -217,7 +217,7 @@ impl Controller {
                 Ok(packet) => self.packet(token, &buffer[..packet.len], handles, wiring),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if sys::exhausted(&e).is_some() => {
-                    wiring.change(connection.channel.source(), token, Interest::Hangup);
+                    connection.watch_for(Interest::Hangup, token, wiring);
                     self.say_short(format_args!("no handles left to take an introduction: {e}"));
                     self.look_again_soon();
                     return;

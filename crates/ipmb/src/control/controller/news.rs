@@ -3,7 +3,7 @@
 use super::{Controller, SHORTAGE, Wiring, connection::Connection};
 use crate::{
     control::directory::{Full, Writer},
-    sys::{self, AsSource, Interest},
+    sys::{self, Interest},
 };
 use std::{io, time::Instant};
 
@@ -102,7 +102,7 @@ impl Controller {
     pub(super) fn writable(&mut self, token: u64, wiring: &mut dyn Wiring) {
         if let Some(connection) = self.connections.get_mut(&token) {
             connection.writable_wanted = false;
-            wiring.change(connection.channel.source(), token, Interest::Readable);
+            connection.watch_for(Interest::Readable, token, wiring);
         }
         self.pay(token, wiring);
         self.pass_on(wiring);
