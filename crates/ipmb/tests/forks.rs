@@ -59,6 +59,31 @@ fn an_endpoint_of_the_parent_works_in_a_forked_child() {
     assert_eq!(receiver.recv(SOON).expect("done").payload, 2);
 }
 
+/// The handles of the parent's threads mean nothing in the child, or threads of its own: the system gives the numbers out again.
+#[test]
+fn an_inherited_endpoint_that_is_dropped_takes_a_thread_of_the_childs_own() {
+    if !alone("an_inherited_endpoint_that_is_dropped_takes_a_thread_of_the_childs_own") {
+        return;
+    }
+    let ends = join::<u64, u64>(&name("inherited"), label!("parent"));
+    let own = name("own");
+    // SAFETY: the child's allocator works, as glibc and musl keep it consistent; it ends with `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let new = join::<u64, u64>(&own, label!("child"));
+            drop(ends);
+            drop(new);
+        }));
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(done.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child of above.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0);
+}
+
 #[test]
 fn a_forked_child_keeps_the_name_of_a_dead_controller() {
     let bus = name("forkname");

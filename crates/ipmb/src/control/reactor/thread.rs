@@ -40,6 +40,9 @@ pub(super) struct Lease(
 impl Drop for Lease {
     fn drop(&mut self) {
         if sys::forked_since(self.0.generation) {
+            // Its thread's handle is not dropped in the child: that detaches a thread, by a number that one of the child's
+            // own may have by now. Not taken out instead: the lock may have been held when the parent forked.
+            std::mem::forget(self.0.clone());
             return;
         }
         self.0.command(Command::Stop);

@@ -141,6 +141,8 @@ impl Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         if forked_since(self.closer.generation) {
+            // To drop it is to detach a thread, by a number that one of the child's own may have by now.
+            std::mem::forget(self.thread.take());
             return;
         }
         let mut work = self.closer.work();
