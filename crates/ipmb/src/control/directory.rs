@@ -30,7 +30,7 @@ const LOG: usize = 256;
 
 /// Size of a first directory, and largest one.
 const SIZE: usize = 64 << 10;
-const SIZE_MAX: usize = 64 << 20;
+pub(crate) const SIZE_MAX: usize = 64 << 20;
 /// Longest entry: a label of the largest size, and what stands around it.
 const ENTRY_MAX: usize = 32 << 10;
 

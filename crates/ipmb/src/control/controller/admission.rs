@@ -1,8 +1,9 @@
 //! Letting endpoints in: accepting connections, proving the token, entering members into the directory.
 
 use super::{
-    CONNECTIONS, Controller, UNPROVED, Wiring,
+    CONNECTIONS, Controller, DIRECTORY_MAX, ENTRY, UNPROVED, Wiring,
     connection::{Connection, Registration, Stage},
+    news::room_for,
 };
 use crate::{
     control::{
@@ -245,6 +246,13 @@ impl Controller {
         // Whose secret is not in the directory is new, whatever id it says it had.
         if known.is_none() && !settled {
             return;
+        }
+        // A directory that cannot hold all would hold nobody.
+        let room = registration.label.len() + ENTRY;
+        if known.is_none() && room_for(self.listed.values()) + room > DIRECTORY_MAX {
+            let refused = protocol::encode(&ToMember::Refused(Refused::Full));
+            let _ = connection.channel.send(&refused, &[]);
+            return self.drop_connection(token, "the directory is full", wiring);
         }
         let id = known.unwrap_or_else(|| {
             self.next_id += 1;

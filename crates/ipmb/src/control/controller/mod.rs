@@ -9,7 +9,7 @@ mod requests;
 mod succession;
 
 use super::{
-    directory::{Directory, Listed, Writer},
+    directory::{self, Directory, Listed, Writer},
     member::Bus,
     membership::Events,
     protocol::PACKET_MAX,
@@ -34,6 +34,9 @@ const CONNECTIONS: usize = 60_000;
 const UNPROVED: usize = 64;
 /// Introductions that wait although their makers are gone; each has four handles.
 const ORPHANS: usize = 128;
+/// Bytes of a member's entry in the directory beside its label, at most; and of all entries, so that they fit into a new one.
+const ENTRY: usize = 128;
+const DIRECTORY_MAX: usize = directory::SIZE_MAX / 2;
 /// Why a connection ends that did nothing wrong.
 const GONE: &str = "it is gone";
 /// When to look again at a shortage that nobody reports the end of.
@@ -66,6 +69,8 @@ pub(crate) struct Controller {
     /// Introductions whose makers are gone.
     orphans: VecDeque<Introduction>,
     retry: Option<Instant>,
+    /// The directory lacks an entry and is given up; another could not be made yet.
+    directory_due: bool,
     /// It was logged that there is no room, and there was none since.
     said_short: bool,
     /// A descriptor to give up when there is no other, so that a joiner can be told.
@@ -105,6 +110,7 @@ impl Controller {
             next_id,
             orphans: VecDeque::new(),
             retry: None,
+            directory_due: false,
             said_short: false,
             spare: Spare::new().ok(),
             host,
@@ -143,6 +149,9 @@ impl Controller {
         }
         if self.retry.is_some_and(|at| at <= now) {
             self.retry = None;
+            if self.directory_due {
+                self.replace_directory(wiring);
+            }
             self.pay_all(wiring);
             self.pass_on(wiring);
             wiring.change(self.seat.source(), self.seat_token, Interest::Readable);

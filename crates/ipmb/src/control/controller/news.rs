@@ -1,11 +1,16 @@
 //! The directory and the word that it has changed. What a member is owed is a state to look at, never a queue.
 
-use super::{Controller, SHORTAGE, Wiring, connection::Connection};
+use super::{Controller, ENTRY, SHORTAGE, Wiring, connection::Connection};
 use crate::{
-    control::directory::{Full, Writer},
+    control::directory::{Full, Listed, Writer},
     sys::{self, Interest},
 };
 use std::{io, time::Instant};
+
+/// Bytes that these members take in a directory, at most.
+pub(super) fn room_for<'a>(members: impl Iterator<Item = &'a Listed>) -> usize {
+    members.map(|l| l.label.len() + ENTRY).sum()
+}
 
 impl Controller {
     /// Appends to the directory; replaces it when it is full.
@@ -14,7 +19,8 @@ impl Controller {
         append: impl FnOnce(&mut Writer) -> Result<(), Full>,
         wiring: &mut dyn Wiring,
     ) {
-        if append(&mut self.writer).is_err() {
+        // One that is due is written of what is listed then.
+        if self.directory_due || append(&mut self.writer).is_err() {
             self.replace_directory(wiring);
         }
         let watchers: Vec<u64> = self
@@ -29,8 +35,12 @@ impl Controller {
     }
 
     pub(super) fn replace_directory(&mut self, wiring: &mut dyn Wiring) {
-        let room = self.listed.values().map(|l| l.label.len() + 128).sum();
-        let written = Writer::new(self.generation, self.next_id, room).and_then(|mut writer| {
+        let written = Writer::new(
+            self.generation,
+            self.next_id,
+            room_for(self.listed.values()),
+        )
+        .and_then(|mut writer| {
             let full = |_| io::Error::new(io::ErrorKind::StorageFull, "the directory is full");
             for listed in self.listed.values() {
                 writer.joined(listed).map_err(full)?;
@@ -48,11 +58,14 @@ impl Controller {
                     self.owe(token, |c| c.owes_directory = true, wiring);
                 }
                 old.give_up();
+                self.directory_due = false;
             }
             Err(e) => {
-                // Members would go by a directory that lacks an entry; rather none, and an election.
-                log::error!("the directory could not be replaced: {e}");
+                // Members would go by a directory that lacks an entry: rather by none, until it can be replaced.
+                self.say_short(format_args!("the directory could not be replaced: {e}"));
                 self.writer.give_up();
+                self.directory_due = true;
+                self.look_again_soon();
             }
         }
     }

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use super::{Controller, Wiring};
+use super::{
+    super::{DIRECTORY_MAX, SHORTAGE},
+    Controller, Wiring,
+};
 use crate::{
     Options,
     control::{
-        directory::{Directory, Listed, Reader, Writer},
+        directory::{Directory, Full, Listed, Reader, Writer},
         member::Bus,
         membership::{Events, Parked},
         protocol::{self, Hello},
@@ -18,16 +21,20 @@ use std::{
     io::{self, Read as _},
     process::Stdio,
     sync::Arc,
+    time::Instant,
 };
 
-struct Tokens(u64);
+/// The last token, and what the watches were changed to.
+struct Tokens(u64, Vec<(u64, Interest)>);
 
 impl Wiring for Tokens {
     fn watch(&mut self, _: SourceRef<'_>, _: Interest) -> io::Result<u64> {
         self.0 += 1;
         Ok(self.0)
     }
-    fn change(&mut self, _: SourceRef<'_>, _: u64, _: Interest) {}
+    fn change(&mut self, _: SourceRef<'_>, token: u64, interest: Interest) {
+        self.1.push((token, interest));
+    }
     fn forget(&mut self, _: SourceRef<'_>, _: u64) {}
 }
 
@@ -87,7 +94,7 @@ fn successor(test: &str, before: Option<Arc<Directory>>) -> (Controller, Tokens)
     let name = format!("succession.{test}.{}", std::process::id());
     let bus = Bus::new(Options::new(name, label!(), "")).unwrap();
     let seat = bus.rendezvous.win().unwrap().unwrap();
-    let mut wiring = Tokens(0);
+    let mut wiring = Tokens(0, Vec::new());
     let controller = Controller::new(
         seat,
         bus,
@@ -183,4 +190,28 @@ fn a_member_that_is_late_is_told_to_look_before_it_is_welcomed() {
     assert!(protocol::decode::<Hello>(&buffer[..hello.len]).is_some());
     let more = late.recv(&mut buffer, &mut Vec::new());
     assert_eq!(more.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Members would wait for another one for ever, though it could be made a moment later.
+#[test]
+fn a_directory_that_cannot_be_replaced_at_once_ends_the_bus() {
+    let (mut controller, mut wiring) = successor("replaced", None);
+    controller.settle(&mut wiring);
+    controller.listed.insert(3, listed(3));
+    // As if there were no memory: more than any directory holds.
+    for id in 4..7 + 2 * (DIRECTORY_MAX as u64 >> 15) {
+        let label = vec![0; 32 << 10];
+        let listed = Listed {
+            label,
+            ..listed(id)
+        };
+        controller.listed.insert(id, listed);
+    }
+    controller.publish(|_| Err(Full), &mut wiring);
+    assert!(!opened(controller.writer.memory()).look().valid);
+    assert!(controller.deadline().is_some(), "nobody looks again");
+    controller.listed.retain(|id, _| *id == 3);
+    controller.tick(Instant::now() + SHORTAGE, &mut wiring);
+    assert!(opened(controller.writer.memory()).look().valid);
+    assert_eq!(members_of(&controller), [3]);
 }
