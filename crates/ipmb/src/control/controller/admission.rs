@@ -43,15 +43,13 @@ impl Controller {
                         return self.stop_accepting(&e, wiring);
                     }
                 }
-                Err(e) => {
-                    log::warn!("a connection could not be accepted: {e}");
-                    return;
-                }
+                // Whatever it is, it may stay: a sandbox that forbids to accept, for one.
+                Err(e) => return self.stop_accepting(&e, wiring),
             }
         }
     }
 
-    /// Leaves connections alone for a while: there is no room for them.
+    /// Leaves connections alone for a while: there is no room for them, or something else is in the way.
     fn stop_accepting(&mut self, why: &io::Error, wiring: &mut dyn Wiring) {
         self.say_short(format_args!("a connection could not be accepted: {why}"));
         // The queue stays readable; do not spin on it.

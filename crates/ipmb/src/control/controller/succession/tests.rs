@@ -215,3 +215,19 @@ fn a_directory_that_cannot_be_replaced_at_once_ends_the_bus() {
     assert!(opened(controller.writer.memory()).look().valid);
     assert_eq!(members_of(&controller), [3]);
 }
+
+/// The queue of connections stays readable, whatever keeps them from being accepted.
+#[cfg(unix)]
+#[test]
+fn an_unexpected_error_of_an_accept_keeps_the_thread_busy() {
+    use std::os::fd::{AsFd, AsRawFd};
+    let (mut controller, mut wiring) = successor("accept", None);
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let listener = controller.seat.as_fd().as_raw_fd();
+    // SAFETY: the descriptor stays the seat's; it stands for something else from now on, which cannot accept.
+    assert_eq!(unsafe { libc::dup2(file.as_raw_fd(), listener) }, listener);
+    controller.accept(&mut wiring);
+    let leaves_alone = (controller.seat_token, Interest::Hangup);
+    assert_eq!(wiring.1.last(), Some(&leaves_alone));
+    assert!(controller.deadline().is_some(), "nobody looks again");
+}
