@@ -93,6 +93,11 @@ impl Connection {
         Ok(())
     }
 
+    /// It waits for another answer. One who never reads them may ask for more than can be counted.
+    pub(super) fn owe_done(&mut self) {
+        self.owes_done = self.owes_done.saturating_add(1);
+    }
+
     /// Most handles that its next packet can have.
     pub(super) fn handles_max(&self) -> usize {
         match self.stage {

@@ -1,6 +1,6 @@
 //! What members ask for.
 
-use super::{Controller, Wiring, introduction::Introduction};
+use super::{Controller, Wiring, connection::Connection, introduction::Introduction};
 use crate::{
     control::{
         membership::Parked,
@@ -64,11 +64,12 @@ impl Controller {
                 Ok(())
             }
             ToController::StopReceiving => {
-                if let Some(listed) = self.listed.get_mut(&id) {
-                    listed.receives = false;
+                // Once: an entry for each time that it is asked would be an endless directory for all members to read.
+                let listed = self.listed.get_mut(&id);
+                if listed.is_some_and(|listed| std::mem::take(&mut listed.receives)) {
+                    self.publish(|w| w.stopped_receiving(id), wiring);
                 }
-                self.publish(|w| w.stopped_receiving(id), wiring);
-                self.owe(token, |c| c.owes_done += 1, wiring);
+                self.owe(token, Connection::owe_done, wiring);
                 Ok(())
             }
             ToController::Park {
@@ -147,7 +148,7 @@ impl Controller {
                 if self.listed.remove(&id).is_some() {
                     self.publish(|w| w.left(id), wiring);
                 }
-                self.owe(token, |c| c.owes_done += 1, wiring);
+                self.owe(token, Connection::owe_done, wiring);
                 Ok(())
             }
         }

@@ -12,7 +12,8 @@ use crate::{
         directory::{Directory, Full, Listed, Reader, Writer},
         member::Bus,
         membership::{Events, Parked},
-        protocol::{self, Hello},
+        proof::{Role, prove},
+        protocol::{self, Hello, ToController, ToMember},
     },
     label,
     sys::{self, AsHandle, Channel, Interest, Memory, Received, SourceRef},
@@ -105,6 +106,38 @@ fn successor(test: &str, before: Option<Arc<Directory>>) -> (Controller, Tokens)
         &mut wiring,
     );
     (controller.unwrap(), wiring)
+}
+
+/// A member that joins by hand, the token of its connection, and its id.
+fn joined(controller: &mut Controller, wiring: &mut Tokens) -> (Channel, u64, u64) {
+    let channel = controller.bus.rendezvous.connect().unwrap().unwrap();
+    controller.accept(wiring);
+    let token = wiring.0;
+    let mut buffer = [0; 256];
+    let mut packet = |handles: &mut Vec<_>| {
+        let packet = channel.recv(&mut buffer, handles).unwrap();
+        buffer[..packet.len].to_vec()
+    };
+    let theirs: Hello = protocol::decode(&packet(&mut Vec::new())).unwrap();
+    let ours = Hello::new([7; 32]);
+    channel.send(&protocol::encode(&ours), &[]).unwrap();
+    let register = ToController::Register {
+        proof: prove("", Role::Member, &ours.nonce, &theirs.nonce),
+        secret: [token as u8; 16],
+        label: listed(1).label,
+        receives: true,
+        before: None,
+    };
+    channel.send(&protocol::encode(&register), &[]).unwrap();
+    controller.read(token, wiring);
+    let Some(ToMember::Welcome { id, .. }) = protocol::decode(&packet(&mut Vec::new())) else {
+        panic!("not admitted");
+    };
+    (channel, token, id)
+}
+
+fn say(channel: &Channel, message: &ToController) {
+    channel.send(&protocol::encode(message), &[]).unwrap();
 }
 
 fn members_of(controller: &Controller) -> Vec<u64> {
@@ -230,4 +263,23 @@ fn an_unexpected_error_of_an_accept_keeps_the_thread_busy() {
     let leaves_alone = (controller.seat_token, Interest::Hangup);
     assert_eq!(wiring.1.last(), Some(&leaves_alone));
     assert!(controller.deadline().is_some(), "nobody looks again");
+}
+
+/// All members would read them, and do their routes anew.
+#[test]
+fn an_endpoint_that_stops_again_and_again_fills_the_directory() {
+    let (mut controller, mut wiring) = successor("stops", None);
+    controller.settle(&mut wiring);
+    let (channel, token, _) = joined(&mut controller, &mut wiring);
+    let directory = opened(controller.writer.memory());
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        say(&channel, &ToController::StopReceiving);
+        controller.read(token, &mut wiring);
+        lengths.push(directory.look().length);
+        // Each is answered.
+        let packet = channel.recv(&mut [0; 256], &mut Vec::new());
+        assert!(packet.unwrap().len > 0);
+    }
+    assert_eq!(lengths, [lengths[0]; 3]);
 }
