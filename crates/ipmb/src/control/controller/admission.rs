@@ -111,6 +111,7 @@ impl Controller {
                 interest: Interest::Readable,
                 estate: Vec::new(),
                 estate_size: (0, 0),
+                parked_at: None,
                 left_too_much: false,
                 left: false,
                 budget: Budget::new(Instant::now()),

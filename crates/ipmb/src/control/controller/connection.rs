@@ -1,6 +1,6 @@
 //! A connection to the controller: who is at its other end, how far it has come, and what it is owed.
 
-use super::{Wiring, introduction::Introduction};
+use super::{PARK, PROVE, Wiring, introduction::Introduction};
 use crate::{
     control::{
         budget::Budget,
@@ -64,6 +64,8 @@ pub(super) struct Connection {
     pub(super) estate: Vec<Parked>,
     /// Handles and bytes of that.
     pub(super) estate_size: (usize, usize),
+    /// When the last of that came, until it has left.
+    pub(super) parked_at: Option<Instant>,
     /// It was logged that not all of it is kept.
     pub(super) left_too_much: bool,
 }
@@ -115,6 +117,15 @@ impl Connection {
     /// Whether it has not yet shown that it knows the token.
     pub(super) fn is_unproved(&self) -> bool {
         matches!(self.stage, Stage::Hello | Stage::Proof { .. })
+    }
+
+    /// When it is too late for what it has begun, and what that is. Who is late with its leave has kept all and comes again.
+    pub(super) fn is_late_at(&self) -> Option<(Instant, &'static str)> {
+        if self.is_unproved() {
+            return Some((self.since + PROVE, "it did not prove itself in time"));
+        }
+        let parked_at = self.parked_at?;
+        Some((parked_at + PARK, "it did not complete its leave in time"))
     }
 
     pub(super) fn want_writable(&mut self, token: u64, wiring: &mut dyn Wiring) {

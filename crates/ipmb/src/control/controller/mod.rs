@@ -29,6 +29,8 @@ use succession::Absent;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a connection may take to prove itself.
 const PROVE: Duration = Duration::from_secs(5);
+/// How long a leaver may take from one message that it leaves behind to the next, or to its leave. Others have no room meanwhile.
+const PARK: Duration = Duration::from_secs(5);
 /// Connections in all, and those of them that have not proved themselves yet.
 const CONNECTIONS: usize = 60_000;
 const UNPROVED: usize = 64;
@@ -130,12 +132,11 @@ impl Controller {
 
     /// When [`Controller::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let proofs = self
+        let late = self
             .connections
             .values()
-            .filter(|c| c.is_unproved())
-            .map(|c| c.since + PROVE);
-        proofs.chain(self.settle_by).chain(self.retry).min()
+            .filter_map(|c| c.is_late_at().map(|(at, _)| at));
+        late.chain(self.settle_by).chain(self.retry).min()
     }
 
     /// Whether it is known who is on the bus.
@@ -159,14 +160,16 @@ impl Controller {
                 connection.restore_interest(*token, wiring);
             }
         }
-        let late: Vec<u64> = self
+        let late: Vec<(u64, &'static str)> = self
             .connections
             .iter()
-            .filter(|(_, c)| c.is_unproved() && c.since + PROVE <= now)
-            .map(|(token, _)| *token)
+            .filter_map(|(token, c)| {
+                let (at, why) = c.is_late_at()?;
+                (at <= now).then_some((*token, why))
+            })
             .collect();
-        for token in late {
-            self.drop_connection(token, "it did not prove itself in time", wiring);
+        for (token, why) in late {
+            self.drop_connection(token, why, wiring);
         }
     }
 

@@ -89,6 +89,10 @@ impl Controller {
                 }
                 let len = len as usize;
                 if let Some(connection) = self.connections.get_mut(&token) {
+                    if connection.left {
+                        return Err("it leaves more behind after it has left");
+                    }
+                    connection.parked_at = Some(Instant::now());
                     let (handles, bytes) = &mut connection.estate_size;
                     *handles += objects + regions;
                     *bytes += label_op_len + len;
@@ -140,7 +144,10 @@ impl Controller {
             }
             ToController::Leave => {
                 if let Some(connection) = self.connections.get_mut(&token) {
-                    connection.left = true;
+                    if std::mem::replace(&mut connection.left, true) {
+                        return Err("it left twice");
+                    }
+                    (connection.estate_size, connection.parked_at) = ((0, 0), None);
                     for parked in std::mem::take(&mut connection.estate) {
                         self.host.parked(parked);
                     }
