@@ -136,13 +136,16 @@ impl Controller {
         }
     }
 
-    /// Whether anybody but `id` is a member. Who has died since the thread last slept is not, though its event is still to come.
+    /// Whether anybody but `id` is a member. Who has left is none, though its channel may still be open. Who has died since the thread last slept is not, though its event is still to come.
     pub(crate) fn has_others(&self, id: u64) -> bool {
         let lives = |absent: &Absent| {
             let process = absent.process.as_ref();
             process.is_none_or(|(handle, _)| !sys::has_ended(handle))
         };
-        self.ids.keys().any(|other| *other != id) || self.absent.values().any(lives)
+        let stays = |token| self.connections.get(token).is_some_and(|c| !c.left);
+        let mut members = self.ids.iter();
+        members.any(|(other, token)| *other != id && stays(token))
+            || self.absent.values().any(lives)
     }
 }
 

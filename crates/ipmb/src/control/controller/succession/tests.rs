@@ -323,3 +323,16 @@ fn who_does_not_leave_keeps_the_room_for_what_leavers_leave_behind() {
     controller.read(token, &mut wiring);
     assert!(!controller.connections.contains_key(&token));
 }
+
+/// Each would take the other for one who stays, and the bus's files would be left behind.
+#[test]
+fn who_has_left_and_not_yet_hung_up_passes_for_a_member() {
+    let (mut controller, mut wiring) = successor("leavers", None);
+    controller.settle(&mut wiring);
+    let (channel, token, id) = joined(&mut controller, &mut wiring);
+    assert!(controller.has_others(0) && !controller.has_others(id));
+    say(&channel, &ToController::Leave);
+    controller.read(token, &mut wiring);
+    assert!(controller.connections.contains_key(&token));
+    assert!(!controller.has_others(0));
+}
