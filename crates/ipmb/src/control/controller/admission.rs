@@ -12,7 +12,7 @@ use crate::{
         proof::{self, Role, prove},
         protocol::{self, Hello, Refused, ToController, ToMember},
     },
-    sys::{self, AsHandle, AsSource, Channel, Interest, MembersMark, Peer, Received, Spare},
+    sys::{self, AsSource, Channel, Interest, MembersMark, Peer, Received, Spare},
 };
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -101,6 +101,7 @@ impl Controller {
                 stage: Stage::Hello,
                 since: Instant::now(),
                 watches: false,
+                owes_welcome: None,
                 owes_look: false,
                 owes_directory: false,
                 owes_done: 0,
@@ -275,25 +276,9 @@ impl Controller {
         }
         // Not before: all members are told of a new directory, and this one is to get it with its welcome.
         self.ids.insert(id, token);
-        let welcome = protocol::encode(&ToMember::Welcome { proof, id });
-        let mut handles = vec![self.writer.memory().as_handle()];
-        handles.extend(self.mark.iter().map(|m| m.as_handle()));
-        let sent = match self.connections.get(&token) {
-            Some(c) => c.channel.send(&welcome, &handles),
-            None => return,
-        };
-        match sent {
-            Ok(()) => {}
-            Err(e) if sys::exhausted(&e).is_some() => {
-                log::warn!("a welcome could not be sent: {e}");
-                self.drop_connection(token, "there are no handles to welcome it", wiring);
-                return;
-            }
-            Err(_) => {
-                self.drop_connection(token, super::GONE, wiring);
-                return;
-            }
-        }
+        // Without handles for it now it is welcomed a little later: to turn it away would be to take its id from it, and to have
+        // it enter the directory and leave it again and again.
+        self.owe(token, |c| c.owes_welcome = Some(proof), wiring);
         self.pass_on(wiring);
         self.settle_if_complete(wiring);
     }

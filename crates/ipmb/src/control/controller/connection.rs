@@ -8,7 +8,7 @@ use crate::{
         membership::Parked,
         protocol::{self, LEFT_HANDLES, Nonce, Proof, ToMember},
     },
-    sys::{AsHandle, AsSource, Channel, Interest, Peer},
+    sys::{AsHandle, AsSource, Channel, Interest, MembersMark, Peer},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) stage: Stage,
     pub(super) since: Instant,
     pub(super) watches: bool,
+    /// It was admitted and does not know yet.
+    pub(super) owes_welcome: Option<Proof>,
     pub(super) owes_look: bool,
     pub(super) owes_directory: bool,
     /// Answers that it waits for.
@@ -72,7 +74,17 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Tells the member what it is owed, as far as its channel has room.
-    pub(super) fn pay(&mut self, directory: &Writer) -> io::Result<()> {
+    pub(super) fn pay(&mut self, directory: &Writer, mark: Option<&MembersMark>) -> io::Result<()> {
+        // Before all else: until then it is no member by its own books.
+        if let Stage::Member { id } = self.stage
+            && let Some(proof) = self.owes_welcome
+        {
+            let mut handles = vec![directory.memory().as_handle()];
+            handles.extend(mark.map(AsHandle::as_handle));
+            let packet = protocol::encode(&ToMember::Welcome { proof, id });
+            self.channel.send(&packet, &handles)?;
+            self.owes_welcome = None;
+        }
         if self.owes_directory {
             let packet = protocol::encode(&ToMember::Directory);
             self.channel
@@ -111,7 +123,11 @@ impl Connection {
     }
 
     pub(super) fn is_indebted(&self) -> bool {
-        self.owes_directory || self.owes_look || self.owes_done > 0 || !self.owes_again.is_empty()
+        self.owes_welcome.is_some()
+            || self.owes_directory
+            || self.owes_look
+            || self.owes_done > 0
+            || !self.owes_again.is_empty()
     }
 
     /// Whether it has not yet shown that it knows the token.

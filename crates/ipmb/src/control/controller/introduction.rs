@@ -38,6 +38,10 @@ impl Controller {
             return None;
         };
         let connection = self.connections.get_mut(token)?;
+        // Its welcome comes first.
+        if connection.owes_welcome.is_some() {
+            return Some(introduction);
+        }
         let handles: Vec<BorrowedHandle<'_>> = introduction
             .handles
             .iter()

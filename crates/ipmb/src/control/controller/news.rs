@@ -87,12 +87,17 @@ impl Controller {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        match connection.pay(&self.writer) {
+        match connection.pay(&self.writer, self.mark.as_deref()) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 connection.want_writable(token, wiring);
             }
-            Err(e) if sys::exhausted(&e).is_some() => self.look_again_soon(),
+            Err(e) if sys::exhausted(&e).is_some() => {
+                if connection.owes_welcome.is_some() {
+                    self.say_short(format_args!("a welcome could not be sent: {e}"));
+                }
+                self.look_again_soon();
+            }
             // A hang-up is noticed by reading.
             Err(_) => {}
         }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    super::{DIRECTORY_MAX, PARK, SHORTAGE},
+    super::{DIRECTORY_MAX, PARK, SHORTAGE, introduction::Introduction},
     Controller, Wiring,
 };
 use crate::{
@@ -335,4 +335,38 @@ fn who_has_left_and_not_yet_hung_up_passes_for_a_member() {
     controller.read(token, &mut wiring);
     assert!(controller.connections.contains_key(&token));
     assert!(!controller.has_others(0));
+}
+
+/// It would go by its old books: a member that came back would take what is said for that of a stranger, and let go.
+#[test]
+fn one_who_is_not_welcomed_yet_is_told_something_else() {
+    let (mut controller, mut wiring) = successor("welcome", None);
+    controller.settle(&mut wiring);
+    let (channel, token, id) = joined(&mut controller, &mut wiring);
+    let connection = controller.connections.get_mut(&token).unwrap();
+    (connection.owes_welcome, connection.owes_look) = (Some([1; 32]), true);
+    let introduction = Introduction {
+        from: id,
+        to: id,
+        link: 1,
+        handles: Received::default(),
+    };
+    let waiting = controller.introduce(introduction, &mut wiring);
+    assert!(waiting.is_some());
+    controller.tick(Instant::now(), &mut wiring);
+    controller.pay_all(&mut wiring);
+    let mut next = || {
+        let mut buffer = [0; 256];
+        let packet = channel.recv(&mut buffer, &mut Vec::new()).unwrap();
+        protocol::decode::<ToMember>(&buffer[..packet.len]).unwrap()
+    };
+    let proof = [1; 32];
+    assert_eq!(next(), ToMember::Welcome { proof, id });
+    assert_eq!(next(), ToMember::Look);
+    assert!(
+        controller
+            .introduce(waiting.unwrap(), &mut wiring)
+            .is_none()
+    );
+    assert!(matches!(next(), ToMember::Introduced { .. }));
 }
