@@ -215,7 +215,7 @@ impl Controller {
             .and_then(|h| Directory::memory_from_peer(h).ok())
             .and_then(|m| Directory::open(m).ok());
         if let Some(directory) = directory
-            && directory.generation() >= self.generation
+            && (self.generation..self.believed).contains(&directory.generation())
         {
             // We were a stranger when we won.
             self.generation = directory.generation() + 1;

@@ -9,7 +9,7 @@ mod requests;
 mod succession;
 
 use super::{
-    directory::{self, Directory, Listed, Writer},
+    directory::{self, Directory, Listed, PLAUSIBLE, Writer},
     member::Bus,
     membership::Events,
     protocol::PACKET_MAX,
@@ -31,6 +31,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 const PROVE: Duration = Duration::from_secs(5);
 /// How long a leaver may take from one message that it leaves behind to the next, or to its leave. Others have no room meanwhile.
 const PARK: Duration = Duration::from_secs(5);
+/// How far the bus may have come in ids and controllers while this one did not look: so that a liar among the members takes
+/// little of them with a directory that it made up.
+const AHEAD: u64 = 1 << 40;
 /// Connections in all, and those of them that have not proved themselves yet.
 const CONNECTIONS: usize = 60_000;
 const UNPROVED: usize = 64;
@@ -68,6 +71,8 @@ pub(crate) struct Controller {
     absent: HashMap<u64, Absent>,
     settle_by: Option<Instant>,
     next_id: u64,
+    /// Ids from here on, and generations, are not believed of a directory that is brought: this many were not given in between.
+    believed: u64,
     /// Introductions whose makers are gone.
     orphans: VecDeque<Introduction>,
     retry: Option<Instant>,
@@ -110,6 +115,7 @@ impl Controller {
             absent: HashMap::new(),
             settle_by: Some(Instant::now() + if alone { Duration::ZERO } else { SETTLE }),
             next_id,
+            believed: next_id.max(generation).saturating_add(AHEAD).min(PLAUSIBLE),
             orphans: VecDeque::new(),
             retry: None,
             directory_due: false,
@@ -188,21 +194,23 @@ impl Controller {
             }
             return true;
         }
-        let dead = self
+        let dead: Vec<u64> = self
             .absent
             .iter()
-            .find(|(_, a)| a.process.as_ref().is_some_and(|p| p.1 == event.token))
-            .map(|(id, _)| *id);
-        if let Some(id) = dead {
-            self.forget_absent(id, wiring);
-            if self.listed.remove(&id).is_some() {
-                self.publish(|w| w.left(id), wiring);
-                self.pass_on(wiring);
+            .filter(|(_, a)| a.process.as_ref().is_some_and(|p| p.1 == event.token))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &dead {
+            self.forget_absent(*id, wiring);
+            if self.listed.remove(id).is_some() {
+                self.publish(|w| w.left(*id), wiring);
             }
-            self.settle_if_complete(wiring);
-            return true;
         }
-        false
+        if !dead.is_empty() {
+            self.pass_on(wiring);
+            self.settle_if_complete(wiring);
+        }
+        !dead.is_empty()
     }
 
     fn read(&mut self, token: u64, wiring: &mut dyn Wiring) {

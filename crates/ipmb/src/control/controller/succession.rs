@@ -3,17 +3,21 @@
 
 use super::{Controller, Wiring};
 use crate::{
-    control::directory::{Directory, Listed, PLAUSIBLE, Reader, Writer},
+    control::directory::{Directory, Listed, Reader, Writer},
     sys::{self, AsSource, Interest, OwnHandle},
 };
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
+
+/// A process and the token of its death notice. All members in it share one: a directory that somebody made up could name
+/// thousands in a process that never ends.
+pub(super) type Watch = (Arc<OwnHandle>, u64);
 
 /// A member of before that has not come back.
 #[derive(Debug)]
 pub(super) struct Absent {
     pub(super) listed: Listed,
-    /// Its process and the token of its death notice, if it can be watched.
-    pub(super) process: Option<(OwnHandle, u64)>,
+    /// Its process, if it can be watched.
+    pub(super) process: Option<Watch>,
 }
 
 impl Controller {
@@ -25,23 +29,37 @@ impl Controller {
             Ok(()) => self.forget_leavers(&reader, wiring),
             Err(e) => log::warn!("the last directory is only partly readable: {e}"),
         }
-        self.next_id = self.next_id.max(before.next_id());
+        let given = |id: &u64| *id < self.believed;
+        let ids = reader.members.keys().copied().filter(given);
+        let next = ids.max().map_or(0, |id| id + 1);
+        let next = next.max(Some(before.next_id()).filter(given).unwrap_or(0));
+        self.next_id = self.next_id.max(next);
         self.writer.follows(self.generation, self.next_id);
         let same_space = before.pid_space() != 0 && before.pid_space() == sys::pid_space();
+        let mut watches: HashMap<(u32, u64), Watch> = HashMap::new();
+        for absent in self.absent.values() {
+            if let Some(watch) = &absent.process {
+                watches.insert((absent.listed.pid, absent.listed.start_time), watch.clone());
+            }
+        }
         for (id, member) in reader.members {
-            if self.ids.contains_key(&id) || self.absent.contains_key(&id) || id >= PLAUSIBLE {
+            if self.ids.contains_key(&id) || self.absent.contains_key(&id) || id >= self.believed {
                 continue;
             }
             let mut process = None;
-            if same_space {
+            let key = (member.listed.pid, member.listed.start_time);
+            if let Some(watch) = watches.get(&key).filter(|_| same_space) {
+                process = Some(watch.clone());
+            } else if same_space {
                 match life_of(&member.listed) {
                     Life::Dead => continue,
                     Life::Unknown => {}
                     Life::Watched(handle) => {
-                        process = wiring
-                            .watch(handle.source(), Interest::Readable)
-                            .ok()
-                            .map(|token| (handle, token));
+                        if let Ok(token) = wiring.watch(handle.source(), Interest::Readable) {
+                            let watch = (Arc::new(handle), token);
+                            watches.insert(key, watch.clone());
+                            process = Some(watch);
+                        }
                     }
                 }
             }
@@ -65,8 +83,10 @@ impl Controller {
 
     pub(super) fn forget_absent(&mut self, id: u64, wiring: &mut dyn Wiring) -> Option<Listed> {
         let absent = self.absent.remove(&id)?;
-        if let Some((handle, token)) = &absent.process {
-            wiring.forget(handle.source(), *token);
+        if let Some((handle, token)) = absent.process
+            && let Some(handle) = Arc::into_inner(handle)
+        {
+            wiring.forget(handle.source(), token);
         }
         Some(absent.listed)
     }
@@ -129,10 +149,9 @@ impl Controller {
         for (token, connection) in &self.connections {
             wiring.forget(connection.channel.source(), *token);
         }
-        for absent in self.absent.values() {
-            if let Some((handle, token)) = &absent.process {
-                wiring.forget(handle.source(), *token);
-            }
+        let absent: Vec<u64> = self.absent.keys().copied().collect();
+        for id in absent {
+            self.forget_absent(id, wiring);
         }
     }
 
@@ -162,9 +181,12 @@ fn life_of(listed: &Listed) -> Life {
     match sys::watch_process(listed.pid) {
         Ok(process) => {
             let start = sys::start_time(listed.pid);
-            let other = start != 0 && listed.start_time != 0 && start != listed.start_time;
+            let known = listed.start_time != 0;
+            let other = start != 0 && known && start != listed.start_time;
             match other || sys::has_ended(&process) {
                 true => Life::Dead,
+                // Whoever listed it could not look, or says so of a process that it made up: it has to come by itself.
+                false if start != 0 && !known => Life::Unknown,
                 false => Life::Watched(process),
             }
         }

@@ -68,7 +68,7 @@ fn listed(id: u64) -> Listed {
         id,
         pid: sys::pid(),
         uid: sys::uid(),
-        start_time: 0,
+        start_time: sys::start_time(sys::pid()),
         secret_hash: [id as u8; 32],
         receives: true,
         label,
@@ -201,7 +201,13 @@ fn one_whose_end_is_not_yet_reported_passes_for_a_member() {
         .unwrap();
     let mut writer = Writer::new(7, 30, 0).unwrap();
     let pid = other.id();
-    writer.joined(&Listed { pid, ..listed(3) }).unwrap();
+    let start_time = sys::start_time(pid);
+    let other_process = Listed {
+        pid,
+        start_time,
+        ..listed(3)
+    };
+    writer.joined(&other_process).unwrap();
     writer.settled().unwrap();
     let (controller, _wiring) = successor("unreported", Some(opened(writer.memory())));
     assert!(controller.has_others(0));
@@ -355,7 +361,7 @@ fn one_who_is_not_welcomed_yet_is_told_something_else() {
     assert!(waiting.is_some());
     controller.tick(Instant::now(), &mut wiring);
     controller.pay_all(&mut wiring);
-    let mut next = || {
+    let next = || {
         let mut buffer = [0; 256];
         let packet = channel.recv(&mut buffer, &mut Vec::new()).unwrap();
         protocol::decode::<ToMember>(&buffer[..packet.len]).unwrap()
@@ -369,4 +375,50 @@ fn one_who_is_not_welcomed_yet_is_told_something_else() {
             .is_none()
     );
     assert!(matches!(next(), ToMember::Introduced { .. }));
+}
+
+/// Each would take a handle of the process that is watched, and that of a process which never ends for ever.
+#[test]
+fn members_that_somebody_made_up_take_a_watch_each() {
+    let ids: Vec<u64> = (3..1000).collect();
+    let (_writer, before) = directory_of(7, 1000, &ids);
+    let (controller, wiring) = successor("made up", Some(before));
+    assert_eq!(controller.absent.len(), ids.len());
+    // The seat's, and one for the process.
+    assert_eq!(wiring.0, 2);
+}
+
+/// Who could be told by its start time is not watched for one who does not say it.
+#[test]
+fn a_member_without_a_start_time_is_expected_for_ever() {
+    let mut writer = Writer::new(7, 30, 0).unwrap();
+    let start_time = 0;
+    writer
+        .joined(&Listed {
+            start_time,
+            ..listed(3)
+        })
+        .unwrap();
+    let (mut controller, mut wiring) = successor("no start", Some(opened(writer.memory())));
+    assert_eq!(members_of(&controller), [3]);
+    controller.settle(&mut wiring);
+    if sys::start_time(sys::pid()) != 0 {
+        assert_eq!(members_of(&controller), []);
+    }
+}
+
+/// After a few of them there would be no ids left.
+#[test]
+fn a_directory_that_is_brought_uses_up_the_ids() {
+    let (_writer, before) = directory_of(7, 30, &[3]);
+    let (mut controller, mut wiring) = successor("ids", Some(before));
+    let (_theirs, forged) = directory_of(9, 1 << 47, &[3, 5, 1 << 46]);
+    let brought = sys::duplicate(forged.memory().as_handle()).unwrap();
+    controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
+    assert_eq!(members_of(&controller), [3, 5]);
+    assert_eq!(controller.next_id, 30);
+    let (_theirs, forged) = directory_of(1 << 47, 31, &[3, 30]);
+    let brought = sys::duplicate(forged.memory().as_handle()).unwrap();
+    controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
+    assert_eq!((controller.generation, controller.next_id), (10, 30));
 }
