@@ -397,3 +397,60 @@ fn receivers_that_read_nothing_keep_a_sender_from_meeting_others() {
         assert_eq!(filled.count(), senders.len());
     }
 }
+
+const READS_NOTHING: &str = "IPMB_TEST_READS_NOTHING";
+
+/// In a process of its own, as a user for whom the limit on handles under way holds: for root it does not.
+#[test]
+fn reads_nothing() {
+    if std::env::var_os(READS_NOTHING).is_none() {
+        return;
+    }
+    // SAFETY: no pointers but an empty list; the C library changes all threads.
+    unsafe {
+        if libc::geteuid() == 0 {
+            assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+            assert_eq!(libc::setresgid(61_238, 61_238, 61_238), 0);
+            assert_eq!(libc::setresuid(61_238, 61_238, 61_238), 0);
+        }
+    }
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(limit.maximum.unwrap_or(1024).min(1024));
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let mut victim = Victim::new("under way");
+    let liar = Liar::join(&victim.options, &label!("liar"));
+    let offer = HandLink::new().offer();
+    let handles: Vec<_> = offer.iter().map(AsFd::as_fd).collect();
+    for link in 0..300 {
+        let message = ToController::Introduce { to: liar.id, link };
+        let packet = protocol::encode(&message);
+        // What it has under way itself gets fewer as the controller reads.
+        let said = (0..1000).any(|_| {
+            let sent = liar.channel.send(&packet, &handles).is_ok();
+            if !sent {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            sent
+        });
+        assert!(said, "no handles left for introduction {link}");
+    }
+    victim.hears_its_friend();
+    let mut options = victim.options.clone();
+    options.label = label!("late");
+    let late = crate::join::<BytesMessage, ()>(options, Some(Duration::from_secs(10)));
+    assert!(late.is_ok(), "{:?}", late.err());
+}
+
+/// Introductions to itself: they are the controller's to send, and count for its user until they are read.
+#[test]
+fn a_member_that_reads_nothing_uses_up_the_handles_under_way() {
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let done = crate::sys::own_program()
+        .args([&format!("{module}::reads_nothing"), "--exact"])
+        .env(READS_NOTHING, "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{said}");
+}

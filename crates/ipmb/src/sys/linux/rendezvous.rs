@@ -14,7 +14,7 @@ use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, FileType, Mode, OFlags, chmodat, fstat},
     io::Errno,
-    net::{Shutdown, SocketAddrUnix, shutdown},
+    net::{Shutdown, SocketAddrUnix, shutdown, sockopt},
 };
 use sha2::{Digest, Sha256};
 use std::{
@@ -23,6 +23,9 @@ use std::{
     mem::ManuallyDrop,
     path::{Path, PathBuf},
 };
+
+/// Bytes on the way to a member, as the kernel counts them: some twenty packets. It doubles the number.
+const QUEUE: usize = 8 << 10;
 
 /// Longest abstract name in bytes, without the leading NUL.
 const NAME_MAX: usize = 107;
@@ -235,6 +238,9 @@ impl Seat {
     /// Takes a connection that waits, with the kernel's word on who made it.
     pub(crate) fn accept(&self) -> io::Result<(Channel, Peer)> {
         let channel = accept(self.listener.as_fd())?;
+        // Packets to a member are small. What one that reads nothing keeps under way of this user's handles, of which all its
+        // processes have a limited number together (unix(7), ETOOMANYREFS), is a part of that: by default all of it.
+        let _ = call!(sockopt::set_socket_send_buffer_size(&channel, QUEUE));
         let peer = channel.peer()?;
         Ok((channel, peer))
     }
