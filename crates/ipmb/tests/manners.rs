@@ -122,13 +122,21 @@ fn settings() -> Settings {
     }
 }
 
-/// Names of this process's threads, with the signals that each blocks.
+/// Names of this process's threads, with the signals that each blocks. Without those that are at their end: who joins a thread goes
+/// on before the kernel has taken it off the list.
 fn threads() -> Vec<(String, u64)> {
+    /// Among a task's flags, see proc_pid_stat(5) and the kernel's `PF_EXITING`.
+    const EXITING: u32 = 4;
     let tasks = std::fs::read_dir("/proc/self/task").expect("list");
     let read = |path: std::path::PathBuf| std::fs::read_to_string(path).unwrap_or_default();
+    let flags = |stat: &str| {
+        let behind = stat.rsplit_once(')')?.1;
+        behind.split_whitespace().nth(6)?.parse::<u32>().ok()
+    };
     tasks
+        .map(|task| task.expect("entry").path())
+        .filter(|task| flags(&read(task.join("stat"))).is_some_and(|flags| flags & EXITING == 0))
         .map(|task| {
-            let task = task.expect("entry").path();
             let status = read(task.join("status"));
             (read(task.join("comm")).trim().to_owned(), blocked(&status))
         })
