@@ -69,6 +69,8 @@ pub(crate) struct Controller {
     listed: BTreeMap<u64, Listed>,
     /// Members of before that have not come back.
     absent: HashMap<u64, Absent>,
+    /// Of those who were expected until a later directory lacked them: whose secret opens their id.
+    doubtful: HashMap<u64, [u8; 32]>,
     settle_by: Option<Instant>,
     next_id: u64,
     /// Ids from here on, and generations, are not believed of a directory that is brought: this many were not given in between.
@@ -113,6 +115,7 @@ impl Controller {
             ids: HashMap::new(),
             listed: BTreeMap::new(),
             absent: HashMap::new(),
+            doubtful: HashMap::new(),
             settle_by: Some(Instant::now() + if alone { Duration::ZERO } else { SETTLE }),
             next_id,
             believed: next_id.max(generation).saturating_add(AHEAD).min(PLAUSIBLE),

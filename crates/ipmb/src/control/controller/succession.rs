@@ -46,6 +46,11 @@ impl Controller {
             if self.ids.contains_key(&id) || self.absent.contains_key(&id) || id >= self.believed {
                 continue;
             }
+            // A liar may have brought both directories: the one without a member, and the one with its id for another.
+            let secret = self.doubtful.get(&id);
+            if secret.is_some_and(|secret| *secret != member.listed.secret_hash) {
+                continue;
+            }
             let mut process = None;
             let key = (member.listed.pid, member.listed.start_time);
             if let Some(watch) = watches.get(&key).filter(|_| same_space) {
@@ -75,7 +80,9 @@ impl Controller {
         let left = |id: &&u64| !reader.members.contains_key(id);
         let leavers: Vec<u64> = self.absent.keys().filter(left).copied().collect();
         for id in leavers {
-            self.forget_absent(id, wiring);
+            if let Some(listed) = self.forget_absent(id, wiring) {
+                self.doubtful.insert(id, listed.secret_hash);
+            }
             self.listed.remove(&id);
             self.publish(|w| w.left(id), wiring);
         }

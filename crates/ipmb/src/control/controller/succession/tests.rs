@@ -422,3 +422,26 @@ fn a_directory_that_is_brought_uses_up_the_ids() {
     controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
     assert_eq!((controller.generation, controller.next_id), (10, 30));
 }
+
+#[test]
+fn an_id_that_a_directory_lacked_is_anothers_in_the_next() {
+    let (_writer, before) = directory_of(7, 30, &[3, 5]);
+    let (mut controller, mut wiring) = successor("taken", Some(before));
+    let mut bring = |memory: &Memory| {
+        let brought = sys::duplicate(memory.as_handle()).unwrap();
+        controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
+        members_of(&controller)
+    };
+    let (_theirs, without) = directory_of(8, 30, &[3]);
+    assert_eq!(bring(without.memory()), [3]);
+    let mut theirs = Writer::new(9, 30, 0).unwrap();
+    theirs.joined(&listed(3)).unwrap();
+    let mut taken = listed(5);
+    taken.secret_hash = [99; 32];
+    theirs.joined(&taken).unwrap();
+    theirs.settled().unwrap();
+    assert_eq!(bring(theirs.memory()), [3]);
+    // Who has the secret may still come back.
+    let (_theirs, with) = directory_of(11, 30, &[3, 5]);
+    assert_eq!(bring(with.memory()), [3, 5]);
+}
