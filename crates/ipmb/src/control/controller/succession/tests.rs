@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    super::{DIRECTORY_MAX, PARK, SHORTAGE, introduction::Introduction},
+    super::{DIRECTORY_MAX, ENTRY, PARK, SHORTAGE, introduction::Introduction},
     Controller, Wiring,
 };
 use crate::{
@@ -77,7 +77,8 @@ fn listed(id: u64) -> Listed {
 
 /// The directory of a controller that had these members, as they see it.
 fn directory_of(generation: u64, next_id: u64, members: &[u64]) -> (Writer, Arc<Directory>) {
-    let mut writer = Writer::new(generation, next_id, 0).unwrap();
+    let room = members.len() * 2 * ENTRY;
+    let mut writer = Writer::new(generation, next_id, room).unwrap();
     for id in members {
         writer.joined(&listed(*id)).unwrap();
     }
