@@ -2,7 +2,7 @@
 
 use super::{
     budget::Budget,
-    directory::{Directory, Reader},
+    directory::Directory,
     membership::{Events, Membership, Parked, Phase},
     proof::{self, Role, prove},
     protocol::{self, Hello, LINK_HANDLES, Nonce, PACKET_MAX, Refused, ToController, ToMember},
@@ -203,19 +203,6 @@ impl Member {
     /// Whether it was a member before.
     pub(crate) fn is_known(&self) -> bool {
         self.membership.status().id != 0
-    }
-
-    /// Whether the last directory lists anybody else.
-    pub(crate) fn knows_others(&self) -> bool {
-        let (id, directory) = {
-            let status = self.membership.status();
-            (status.id, status.directory.clone())
-        };
-        directory.is_some_and(|directory| {
-            let mut reader = Reader::new(directory);
-            let _ = reader.catch_up();
-            reader.members.keys().any(|other| *other != id)
-        })
     }
 
     /// Whether it is to look for a controller now.

@@ -98,9 +98,7 @@ impl Reactor {
         };
         // Somebody has the name and does not listen yet, or its queue is full, or nobody wants it.
         member.tries = (member.tries + 1).min(LAST_TRY_TO_HAND_OVER);
-        // Where there are others, one of them takes the seat in a moment: who is gone without a word stays listed there.
         let last_try = match member.leaving.as_ref().map(VecDeque::is_empty) {
-            Some(true) if member.tries < LAST_TRY || member.knows_others() => LAST_TRY_TO_HAND_OVER,
             Some(true) => LAST_TRY,
             Some(false) => LAST_TRY_TO_HAND_OVER,
             None => u32::MAX,

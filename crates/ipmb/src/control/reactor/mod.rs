@@ -25,8 +25,7 @@ use std::{
 };
 use thread::Shared;
 
-/// A leaver that finds no controller so many times is the last one: after some 60 ms, or 0.8 s if it has something to hand over or the last
-/// directory lists others.
+/// A leaver that finds no controller so many times is the last one: after some 60 ms, or 0.8 s if it has something to hand over.
 const LAST_TRY: u32 = 8;
 const LAST_TRY_TO_HAND_OVER: u32 = 32;
 
