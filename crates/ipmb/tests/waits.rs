@@ -121,24 +121,26 @@ fn who_waits_behind_messages_that_wait_is_busy() {
     assert_eq!(far.recv(SOON).expect("it").payload.data.len(), 1);
 }
 
+/// A sender with a message of a size that its receiver left behind, the heir whose ring is full of so many others, and somebody else.
+fn left_behind(test: &str, size: usize) -> ([(Sender, Receiver); 3], usize) {
+    let bus = name(test);
+    let first = join(&bus, "heirs");
+    let options = Options::new(bus.as_str(), label!("heirs", "far"), "token");
+    let far = ipmb::join::<BytesMessage, BytesMessage>(options, SOON).expect("join");
+    let (near, other) = (join(&bus, "near"), join(&bus, "other"));
+    for (to, receiver) in [("heirs", &first.1), ("far", &far.1), ("other", &other.1)] {
+        near.0.send(message(to, 1)).expect("first contact");
+        receiver.recv(SOON).expect("first contact");
+    }
+    let count = fill(&near.0, "far");
+    near.0.send(message("heirs", size)).expect("to the first");
+    ([near, far, other], count)
+}
+
 /// Of a large message that its receiver left behind, the block is there and the place in the ring is not.
 #[test]
 fn a_large_message_that_waits_for_a_full_ring_stops_its_endpoint() {
-    let bus = name("heir");
-    let first = join(&bus, "heirs");
-    let options = Options::new(bus.as_str(), label!("heirs", "far"), "token");
-    let (_s, far) = ipmb::join::<BytesMessage, BytesMessage>(options, SOON).expect("join");
-    let (sender, _r) = join(&bus, "near");
-    let (_s, other) = join(&bus, "other");
-    for to in ["heirs", "far", "other"] {
-        sender.send(message(to, 1)).expect("first contact");
-    }
-    first.1.recv(SOON).expect("first contact");
-    far.recv(SOON).expect("first contact");
-    other.recv(SOON).expect("first contact");
-    let count = fill(&sender, "far");
-    sender.send(message("heirs", LARGE)).expect("to the first");
-    drop(first);
+    let ([(sender, _r), (_s, far), (_t, other)], count) = left_behind("heir", LARGE);
     // To itself, to others, and statistics: all of it needs what the message would hold.
     for _ in 0..200 {
         sender.send(message("other", 1)).expect("it goes on");
@@ -240,21 +242,7 @@ fn a_frozen_receiver_of_a_multicast_keeps_the_message_from_another() {
 fn a_large_message_that_waits_is_copied_again_and_again() {
     const HUGE: usize = 32 << 20;
     const COUNT: u32 = 100;
-    let bus = name("copied");
-    let first = join(&bus, "heirs");
-    let options = Options::new(bus.as_str(), label!("heirs", "far"), "token");
-    let (_s, far) = ipmb::join::<BytesMessage, BytesMessage>(options, SOON).expect("join");
-    let (sender, _r) = join(&bus, "near");
-    let (_s, other) = join(&bus, "other");
-    for to in ["heirs", "far", "other"] {
-        sender.send(message(to, 1)).expect("first contact");
-    }
-    first.1.recv(SOON).expect("first contact");
-    far.recv(SOON).expect("first contact");
-    other.recv(SOON).expect("first contact");
-    fill(&sender, "far");
-    sender.send(message("heirs", HUGE)).expect("to the first");
-    drop(first);
+    let ([(sender, _r), (_s, _far), (_t, other)], _) = left_behind("copied", HUGE);
     // Until it waits.
     std::thread::sleep(Duration::from_millis(300));
     let before = cpu();
