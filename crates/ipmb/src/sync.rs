@@ -173,8 +173,8 @@ unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match len {
-            8..=16 => ends::<8>(from, to, len),
-            17..=32 => ends::<16>(from, to, len),
+            8..=15 => ends::<8>(from, to, len),
+            16..=32 => ends::<16>(from, to, len),
             _ => std::ptr::copy_nonoverlapping(from, to, len),
         }
     }

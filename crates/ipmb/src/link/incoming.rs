@@ -50,6 +50,15 @@ impl Record {
     pub(crate) fn cost(&self) -> usize {
         1 + self.len / 4096
     }
+
+    /// Bytes that may be read at the payload: in a ring it ends where the next record may begin.
+    #[inline]
+    pub(crate) fn readable(&self) -> usize {
+        match self.block {
+            None => self.len.next_multiple_of(WORD),
+            Some(_) => self.len,
+        }
+    }
 }
 
 /// Why nothing could be taken from a link.

@@ -56,17 +56,20 @@ impl<'p> Payload<'p> {
         Self(Source::Private(bytes))
     }
 
-    /// Calls `f` with the payload in memory that a peer can write to. A small one is copied to the stack beforehand. `scratch`
+    /// Calls `f` with the payload of `len` bytes in memory that a peer can write to. A small one is copied to the stack beforehand: if
+    /// as many as `readable` bytes can be read there, by one load and one store, since a later load that needs more
+    /// than one store waits for them all to reach the cache. `scratch`
     /// is where a larger one is copied to if it must be looked at in whole; its contents do not matter, and it is kept
     /// up to 1 MiB. `keep` is asked to keep the memory when the payload is not to be copied at all.
     ///
     /// # Safety
-    /// `ptr` must be readable for `len` bytes until this returns, and for as long as what `keep` returned lives, whatever a
-    /// peer does.
+    /// `ptr` must be readable for `readable` bytes, at least `len`, until this returns, and for as long as what `keep` returned
+    /// lives, whatever a peer does.
     #[inline]
     pub(crate) unsafe fn with_shared<T>(
         ptr: NonNull<u8>,
         len: usize,
+        readable: usize,
         scratch: &mut Vec<u8>,
         keep: &mut dyn FnMut() -> Option<Keeper>,
         f: impl FnOnce(&mut Payload<'_>) -> T,
@@ -75,7 +78,12 @@ impl<'p> Payload<'p> {
             let mut copy = [const { MaybeUninit::<u8>::uninit() }; INLINE];
             // SAFETY: the caller's promise; the copy has room, and its first `len` bytes are initialised by it.
             let bytes = unsafe {
-                copy_from_shared(ptr, copy.as_mut_ptr().cast(), len);
+                let to = copy.as_mut_ptr().cast();
+                match readable {
+                    8 => copy_from_shared(ptr, to, 8),
+                    16 => copy_from_shared(ptr, to, 16),
+                    _ => copy_from_shared(ptr, to, len),
+                }
                 slice::from_raw_parts(copy.as_ptr().cast(), len)
             };
             return f(&mut Payload::new(bytes));
@@ -247,7 +255,8 @@ mod tests {
         let ptr = NonNull::new(memory.as_mut_ptr()).unwrap();
         // SAFETY: the memory is borrowed for as long as the payload.
         unsafe {
-            Payload::with_shared(ptr, memory.len(), scratch, &mut || None, |payload| {
+            let len = memory.len();
+            Payload::with_shared(ptr, len, len, scratch, &mut || None, |payload| {
                 f(ptr.as_ptr(), payload)
             })
         }

@@ -47,9 +47,9 @@ pub(super) fn decode<R: MessageBox>(
     // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off, and the block
     // beyond that if it is kept.
     unsafe {
-        Payload::with_shared(record.payload, record.len, scratch, &mut keep, |payload| {
-            R::decode(&uuid, payload)
-        })
+        let (len, readable) = (record.len, record.readable());
+        let decode = |payload: &mut Payload<'_>| R::decode(&uuid, payload);
+        Payload::with_shared(record.payload, len, readable, scratch, &mut keep, decode)
     }
 }
 

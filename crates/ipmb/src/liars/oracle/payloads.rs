@@ -83,8 +83,10 @@ fn raw(bytes: &[u8]) {
     let start = std::ptr::NonNull::from(bytes).cast();
     let decode = |payload: &mut Payload<'_>| BytesMessage::decode(&BytesMessage::UUID, payload);
     // SAFETY: the bytes are borrowed for as long as this takes.
-    let read =
-        unsafe { Payload::with_shared(start, bytes.len(), &mut scratch, &mut || None, decode) };
+    let read = unsafe {
+        let (len, keep) = (bytes.len(), &mut || None);
+        Payload::with_shared(start, len, len, &mut scratch, keep, decode)
+    };
     match bytes.split_first_chunk() {
         None => assert!(read.is_err()),
         Some((format, data)) => {

@@ -205,8 +205,8 @@ fn take(incoming: &mut Incoming, sender: &mut Sender, record: &Record) {
     let decode = |payload: &mut Payload<'_>| BytesMessage::decode(&uuid, payload);
     // SAFETY: the record says so; that it is true is what this is about.
     let read = unsafe {
-        let keep = &mut || None;
-        Payload::with_shared(record.payload, record.len, &mut scratch, keep, decode)
+        let (len, readable, keep) = (record.len, record.readable(), &mut || None);
+        Payload::with_shared(record.payload, len, readable, &mut scratch, keep, decode)
     };
     // Some of them are kept for a while, and let go of later than their record.
     let kept = (record.len % 3 == 0)

@@ -10,7 +10,7 @@ use serde::{
     Deserialize,
     de::{self, DeserializeSeed, IntoDeserializer, Visitor},
 };
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 /// A collection may reserve for so many elements before it has seen them.
 const RESERVE: usize = 1 << 16;
@@ -456,6 +456,12 @@ impl<'de> de::SeqAccess<'de> for Fields<'_, 'de> {
             None => return Ok(None),
         }
         seed.deserialize(&mut *self.deserializer).map(Some)
+    }
+
+    // As serde has it, and inlined, so that a field stays in a register.
+    #[inline(always)]
+    fn next_element<T: Deserialize<'de>>(&mut self) -> Result<Option<T>> {
+        self.next_element_seed(PhantomData)
     }
 
     #[inline]
