@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod bare;
+pub mod calls;
 pub mod calm;
 pub mod load;
 pub mod peers;

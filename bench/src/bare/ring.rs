@@ -10,8 +10,10 @@ use std::{
 const TAIL: usize = 0;
 const HEAD: usize = 256;
 const DATA: usize = 4096;
+/// In front of each record: the bytes of its payload. Records begin at multiples of it.
+const LENGTH: usize = size_of::<u32>();
 /// In place of a length: go on at the start of the ring.
-const PAD: u64 = u64::MAX;
+const PAD: u32 = u32::MAX;
 
 /// Bytes of shared memory for a ring of `capacity`, a power of two.
 pub const fn bytes(capacity: usize) -> usize {
@@ -78,7 +80,7 @@ impl Producer {
     pub fn try_push(&mut self, first: &[u8], second: &[u8]) -> bool {
         let ring = &mut self.0;
         let len = first.len() + second.len();
-        let size = 8 + len.next_multiple_of(8);
+        let size = LENGTH + len.next_multiple_of(LENGTH);
         let to_end = ring.to_end();
         let pad = if size > to_end { to_end } else { 0 };
         if ring.capacity - ((ring.own - ring.other) as usize) < size + pad {
@@ -90,11 +92,11 @@ impl Producer {
         // SAFETY: the space is free by the indices, and each piece lies in the ring.
         unsafe {
             if pad > 0 {
-                ring.at().cast::<u64>().write(PAD);
+                ring.at().cast::<u32>().write(PAD);
                 ring.own += pad as u64;
             }
-            ring.at().cast::<u64>().write(len as u64);
-            let to = ring.at().add(8);
+            ring.at().cast::<u32>().write(len as u32);
+            let to = ring.at().add(LENGTH);
             ptr::copy_nonoverlapping(first.as_ptr(), to, first.len());
             ptr::copy_nonoverlapping(second.as_ptr(), to.add(first.len()), second.len());
         }
@@ -126,14 +128,14 @@ impl Consumer {
         let ring = &mut self.0;
         // SAFETY: the records are published by the indices; the producer does not touch them before they are given back.
         let bytes = unsafe {
-            if ring.at().cast::<u64>().read() == PAD {
+            if ring.at().cast::<u32>().read() == PAD {
                 ring.own += ring.to_end() as u64;
             }
-            let len = ring.at().cast::<u64>().read() as usize;
-            slice::from_raw_parts(ring.at().add(8), len)
+            let len = ring.at().cast::<u32>().read() as usize;
+            slice::from_raw_parts(ring.at().add(LENGTH), len)
         };
         let taken = take(bytes);
-        ring.own += 8 + bytes.len().next_multiple_of(8) as u64;
+        ring.own += (LENGTH + bytes.len().next_multiple_of(LENGTH)) as u64;
         ring.word(HEAD).store(ring.own, Ordering::Release);
         taken
     }
