@@ -83,7 +83,7 @@ impl Options {
             max_region: 64 << 30,
             link_capacity: MIB,
             self_queue: 64 * MIB,
-            spin: Duration::from_micros(50),
+            spin: Duration::from_micros(100),
             idle_link: Duration::from_secs(20),
             access: Access::owner(),
             owner: None,
@@ -127,7 +127,7 @@ impl Options {
         self
     }
 
-    /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 50 µs, at
+    /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 100 µs, at
     /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. Beside a large message it watches for up to a
     /// quarter of a nanosecond per byte longer, 400 µs at most: as long as the other side may copy it. Meanwhile other
     /// threads' calls that receive by this endpoint wait, those of `try_recv` and `stats` too. With less than two processors it sleeps

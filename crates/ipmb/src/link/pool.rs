@@ -17,7 +17,7 @@ const BLOCK_MIN: usize = 128 << 10;
 pub(crate) const ALIGNMENT: usize = 64;
 /// Bytes in blocks of one link that the receiver has not come to yet. Few, so that the blocks that go round stay in the
 /// caches: a block that was in use lately is written and read several times as fast as one that comes from memory.
-const WAITING_MAX: usize = 8 << 20;
+const WAITING_MAX: usize = 4 << 20;
 /// Bytes in use in blocks of one link, with those of loans and those that the receiver keeps. In any case two payloads may be
 /// under way, so that copying in and out overlap.
 const UNDER_WAY_MAX: usize = 64 << 20;
