@@ -278,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn a_small_payload_shows_what_lies_behind_it_in_the_ring() {
+        let memory: [u8; 24] = std::array::from_fn(|i| i as u8);
+        for length in 0..=memory.len() {
+            let ptr = NonNull::from(&memory).cast();
+            let readable = length.next_multiple_of(8);
+            let (keep, mut scratch) = (&mut || None, Vec::new());
+            // SAFETY: so many bytes of the array are readable.
+            unsafe {
+                Payload::with_shared(ptr, length, readable, &mut scratch, keep, |payload| {
+                    assert_eq!(payload.bytes().unwrap(), &memory[..length]);
+                });
+            }
+        }
+    }
+
+    #[test]
     fn offsets_behind_the_end_are_errors() {
         for length in [3, 300] {
             let (mut memory, mut scratch) = (vec![7; length], Vec::new());
