@@ -112,6 +112,16 @@ impl Connection {
         self.owes_done = self.owes_done.saturating_add(1);
     }
 
+    /// What it leaves behind when it has left. It is to be taken when nobody else can get it any more: when the leaver has its
+    /// answer, which it can read whatever happens here, or is gone without. Until then it would hand it to the next controller.
+    pub(super) fn bequeath(&mut self) -> Vec<Parked> {
+        if !self.left {
+            return Vec::new();
+        }
+        self.estate_size = (0, 0);
+        std::mem::take(&mut self.estate)
+    }
+
     /// Most handles that its next packet can have.
     pub(super) fn handles_max(&self) -> usize {
         match self.stage {

@@ -274,10 +274,16 @@ impl Controller {
     }
 
     fn drop_connection(&mut self, token: u64, why: &'static str, wiring: &mut dyn Wiring) {
-        let Some(connection) = self.connections.remove(&token) else {
+        let Some(mut connection) = self.connections.remove(&token) else {
             return;
         };
         wiring.forget(connection.channel.source(), token);
+        // Who hung up itself comes with that to nobody else.
+        if why == GONE {
+            for parked in connection.bequeath() {
+                self.host.parked(parked);
+            }
+        }
         let Stage::Member { id } = connection.stage else {
             log::debug!("process {} was not admitted: {why}", connection.peer.pid);
             return;

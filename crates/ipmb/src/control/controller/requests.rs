@@ -147,10 +147,7 @@ impl Controller {
                     if std::mem::replace(&mut connection.left, true) {
                         return Err("it left twice");
                     }
-                    (connection.estate_size, connection.parked_at) = ((0, 0), None);
-                    for parked in std::mem::take(&mut connection.estate) {
-                        self.host.parked(parked);
-                    }
+                    connection.parked_at = None;
                 }
                 if self.listed.remove(&id).is_some() {
                     self.publish(|w| w.left(id), wiring);

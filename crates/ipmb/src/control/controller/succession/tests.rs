@@ -21,9 +21,11 @@ use crate::{
 use std::{
     io::{self, Read as _},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Instant,
 };
+
+mod handover;
 
 /// The last token, and what the watches were changed to.
 struct Tokens(u64, Vec<(u64, Interest)>);
@@ -39,9 +41,17 @@ impl Wiring for Tokens {
     fn forget(&mut self, _: SourceRef<'_>, _: u64) {}
 }
 
-struct Nobody;
+/// The endpoint beside a controller; notes what it passes on of leavers.
+#[derive(Default)]
+struct Host(Mutex<Vec<[u8; 16]>>);
 
-impl Events for Nobody {
+impl Host {
+    fn passed_on(&self) -> Vec<[u8; 16]> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Events for Host {
     fn directory_changed(&self) {}
     fn put_off(&self, _: u64) {}
     fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
@@ -53,7 +63,10 @@ impl Events for Nobody {
     fn no_such_member(&self, _: u64) {}
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
-    fn parked(&self, _: Parked) {}
+    fn parked(&self, parked: Parked) {
+        self.0.lock().unwrap().push(parked.uuid);
+        crate::crash::point();
+    }
     fn left_behind(&self) -> Vec<Parked> {
         Vec::new()
     }
@@ -93,19 +106,19 @@ fn opened(memory: &Memory) -> Arc<Directory> {
 }
 
 fn successor(test: &str, before: Option<Arc<Directory>>) -> (Controller, Tokens) {
+    successor_beside(test, before, Arc::default())
+}
+
+fn successor_beside(
+    test: &str,
+    before: Option<Arc<Directory>>,
+    host: Arc<Host>,
+) -> (Controller, Tokens) {
     let name = format!("succession.{test}.{}", std::process::id());
     let bus = Bus::new(Options::new(name, label!(), "")).unwrap();
     let seat = bus.rendezvous.win().unwrap().unwrap();
     let mut wiring = Tokens(0, Vec::new());
-    let controller = Controller::new(
-        seat,
-        bus,
-        before,
-        None,
-        false,
-        Arc::new(Nobody),
-        &mut wiring,
-    );
+    let controller = Controller::new(seat, bus, before, None, false, host, &mut wiring);
     (controller.unwrap(), wiring)
 }
 
