@@ -36,6 +36,8 @@ pub(super) struct Registration {
     pub(super) secret: [u8; 16],
     pub(super) label: Vec<u8>,
     pub(super) receives: bool,
+    /// The id that it says it had.
+    pub(super) before: Option<u64>,
 }
 
 #[derive(Debug)]

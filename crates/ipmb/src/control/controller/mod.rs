@@ -69,7 +69,8 @@ pub(crate) struct Controller {
     listed: BTreeMap<u64, Listed>,
     /// Members of before that have not come back.
     absent: HashMap<u64, Absent>,
-    /// Of those who were expected until a later directory lacked them: whose secret opens their id.
+    /// Those who were expected until a later directory lacked them: they have left, or a liar has made that up. Their ids are for
+    /// nobody but who knows the secret with this hash.
     doubtful: HashMap<u64, [u8; 32]>,
     settle_by: Option<Instant>,
     next_id: u64,

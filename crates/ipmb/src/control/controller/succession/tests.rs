@@ -12,7 +12,7 @@ use crate::{
         directory::{Directory, Full, Listed, Reader, Writer},
         member::Bus,
         membership::{Events, Parked},
-        proof::{Role, prove},
+        proof::{self, Role, prove},
         protocol::{self, Hello, ToController, ToMember},
     },
     label,
@@ -124,29 +124,41 @@ fn successor_beside(
 
 /// A member that joins by hand, the token of its connection, and its id.
 fn joined(controller: &mut Controller, wiring: &mut Tokens) -> (Channel, u64, u64) {
+    let (channel, token, id) = came(controller, wiring, [wiring.0 as u8 + 1; 16], None);
+    (channel, token, id.unwrap())
+}
+
+/// The same for one that may have been a member before and is not admitted yet perhaps.
+fn came(
+    controller: &mut Controller,
+    wiring: &mut Tokens,
+    secret: [u8; 16],
+    before: Option<u64>,
+) -> (Channel, u64, Option<u64>) {
     let channel = controller.bus.rendezvous.connect().unwrap().unwrap();
     controller.accept(wiring);
     let token = wiring.0;
-    let mut buffer = [0; 256];
-    let mut packet = |handles: &mut Vec<_>| {
-        let packet = channel.recv(&mut buffer, handles).unwrap();
-        buffer[..packet.len].to_vec()
+    let packet = || {
+        let mut buffer = [0; 256];
+        let packet = channel.recv(&mut buffer, &mut Vec::new()).ok()?;
+        Some(buffer[..packet.len].to_vec())
     };
-    let theirs: Hello = protocol::decode(&packet(&mut Vec::new())).unwrap();
+    let theirs: Hello = protocol::decode(&packet().unwrap()).unwrap();
     let ours = Hello::new([7; 32]);
     channel.send(&protocol::encode(&ours), &[]).unwrap();
     let register = ToController::Register {
         proof: prove("", Role::Member, &ours.nonce, &theirs.nonce),
-        secret: [token as u8; 16],
+        secret,
         label: listed(1).label,
         receives: true,
-        before: None,
+        before,
     };
     channel.send(&protocol::encode(&register), &[]).unwrap();
     controller.read(token, wiring);
-    let Some(ToMember::Welcome { id, .. }) = protocol::decode(&packet(&mut Vec::new())) else {
-        panic!("not admitted");
-    };
+    let id = packet().map(|packet| match protocol::decode(&packet) {
+        Some(ToMember::Welcome { id, .. }) => id,
+        _ => panic!("not admitted"),
+    });
     (channel, token, id)
 }
 
@@ -458,4 +470,33 @@ fn an_id_that_a_directory_lacked_is_anothers_in_the_next() {
     // Who has the secret may still come back.
     let (_theirs, with) = directory_of(11, 30, &[3, 5]);
     assert_eq!(bring(with.memory()), [3, 5]);
+}
+
+/// A lying member brings it before the others are back.
+#[test]
+fn who_is_missing_from_a_forged_directory_loses_its_id() {
+    let secrets = [[41; 16], [42; 16]];
+    for in_time in [true, false] {
+        let mut before = Writer::new(7, 30, 0).unwrap();
+        for (id, secret) in [3, 5].into_iter().zip(&secrets) {
+            let mut member = listed(id);
+            member.secret_hash = proof::hash(secret);
+            before.joined(&member).unwrap();
+        }
+        let (mut controller, mut wiring) = successor("lacks", Some(opened(before.memory())));
+        let (_theirs, forged) = directory_of(8, 30, &[3]);
+        let brought = sys::duplicate(forged.memory().as_handle()).unwrap();
+        controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
+        assert_eq!(members_of(&controller), [3]);
+        let (_liar, _, id) = came(&mut controller, &mut wiring, secrets[0], Some(3));
+        assert_eq!((id, controller.settled()), (Some(3), false));
+        if !in_time {
+            controller.settle(&mut wiring);
+        }
+        let (_other, _, others) = came(&mut controller, &mut wiring, [43; 16], Some(5));
+        assert_eq!(others, (!in_time).then_some(30));
+        let (_late, _, id) = came(&mut controller, &mut wiring, secrets[1], Some(5));
+        assert_eq!((id, controller.settled()), (Some(5), true));
+        assert!(members_of(&controller).starts_with(&[3, 5]));
+    }
 }
