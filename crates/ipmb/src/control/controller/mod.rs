@@ -29,8 +29,6 @@ use succession::Absent;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a connection may take to prove itself.
 const PROVE: Duration = Duration::from_secs(5);
-/// How long a leaver may take from one message that it leaves behind to the next, or to its leave. Others have no room meanwhile.
-const PARK: Duration = Duration::from_secs(5);
 /// How far the bus may have come in ids and controllers while this one did not look: so that a liar among the members takes
 /// little of them with a directory that it made up.
 const AHEAD: u64 = 1 << 40;
@@ -142,10 +140,7 @@ impl Controller {
 
     /// When [`Controller::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let late = self
-            .connections
-            .values()
-            .filter_map(|c| c.is_late_at().map(|(at, _)| at));
+        let late = self.connections.values().filter_map(Connection::is_late_at);
         late.chain(self.settle_by).chain(self.retry).min()
     }
 
@@ -170,16 +165,11 @@ impl Controller {
                 connection.restore_interest(*token, wiring);
             }
         }
-        let late: Vec<(u64, &'static str)> = self
-            .connections
-            .iter()
-            .filter_map(|(token, c)| {
-                let (at, why) = c.is_late_at()?;
-                (at <= now).then_some((*token, why))
-            })
-            .collect();
-        for (token, why) in late {
-            self.drop_connection(token, why, wiring);
+        let is_late = |c: &Connection| c.is_late_at().is_some_and(|at| at <= now);
+        let late = self.connections.iter().filter(|(_, c)| is_late(c));
+        let late: Vec<u64> = late.map(|(token, _)| *token).collect();
+        for token in late {
+            self.drop_connection(token, "it did not prove itself in time", wiring);
         }
     }
 

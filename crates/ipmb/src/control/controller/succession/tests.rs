@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    super::{DIRECTORY_MAX, ENTRY, PARK, SHORTAGE, introduction::Introduction},
+    super::{DIRECTORY_MAX, ENTRY, SHORTAGE, introduction::Introduction},
     Controller, Wiring,
 };
 use crate::{
@@ -314,46 +314,6 @@ fn an_endpoint_that_stops_again_and_again_fills_the_directory() {
         assert!(packet.unwrap().len > 0);
     }
     assert_eq!(lengths, [lengths[0]; 3]);
-}
-
-/// Four who do would have all the room that there is, and the messages of others who leave would be lost.
-#[test]
-fn who_does_not_leave_keeps_the_room_for_what_leavers_leave_behind() {
-    let (mut controller, mut wiring) = successor("estates", None);
-    controller.settle(&mut wiring);
-    let memory = Memory::new(c"parked", 4096).unwrap();
-    let park = |channel: &Channel| {
-        let park = ToController::Park {
-            uuid: [1; 16],
-            label_op_len: 0,
-            multicast: false,
-            remaining_ms: 1000,
-            len: 4096,
-            objects: 0,
-            regions: 0,
-        };
-        let packet = protocol::encode(&park);
-        channel.send(&packet, &[memory.as_handle()]).unwrap();
-    };
-    let (idle, waits, _) = joined(&mut controller, &mut wiring);
-    park(&idle);
-    controller.read(waits, &mut wiring);
-    assert_eq!(controller.connections[&waits].estate_size, (0, 4096));
-    let at = controller.deadline();
-    assert!(at.is_some_and(|at| at <= Instant::now() + PARK));
-    controller.tick(Instant::now() + PARK, &mut wiring);
-    assert!(!controller.connections.contains_key(&waits));
-    // One that has left and stays.
-    let (channel, token, _) = joined(&mut controller, &mut wiring);
-    park(&channel);
-    say(&channel, &ToController::Leave);
-    controller.read(token, &mut wiring);
-    let connection = &controller.connections[&token];
-    assert_eq!((connection.left, connection.estate_size), (true, (0, 0)));
-    assert_eq!(controller.deadline(), None);
-    park(&channel);
-    controller.read(token, &mut wiring);
-    assert!(!controller.connections.contains_key(&token));
 }
 
 /// Each would take the other for one who stays, and the bus's files would be left behind.
