@@ -40,7 +40,7 @@ pub(crate) const PLAUSIBLE: u64 = 1 << 48;
 /// Readers take ids below this.
 const ID_MAX: u64 = 1 << 62;
 /// Most members that a directory can list.
-const MEMBERS: usize = 1 << 16;
+pub(super) const MEMBERS: usize = 1 << 16;
 
 /// A member, as the directory has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

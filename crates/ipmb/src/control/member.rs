@@ -449,7 +449,11 @@ impl Member {
         match protocol::decode(packet) {
             Some(ToMember::Directory) => {
                 let Some(directory) = handles.next().and_then(|h| open_directory(h).ok()) else {
-                    return Next::Shun;
+                    // Who breaks off in its leave does not know whether to hand over once more.
+                    return match self.said_good_bye {
+                        true => Next::Nothing,
+                        false => Next::Shun,
+                    };
                 };
                 self.membership.change(|s| s.directory = Some(directory));
                 self.events.directory_changed();

@@ -361,6 +361,24 @@ fn a_controller_dies_while_others_join_and_meet() {
     at_every_point(&operation, Seat::Host);
 }
 
+/// What it had taken over goes with it, at worst.
+#[test]
+fn a_controller_dies_while_it_takes_over_from_a_leaver() {
+    let operation = Operation {
+        name: "inherit",
+        before: Scene::join_a_leaver,
+        heard: |scene, said| {
+            if said == "armed" {
+                scene.the_leaver_hands_over();
+            }
+        },
+        complete: |scene| scene.late() == [1],
+        after: |scene, _| assert!(scene.late().len() <= 1, "delivered twice"),
+        ..SEND
+    };
+    at_every_point(&operation, Seat::Host);
+}
+
 #[test]
 fn a_successor_dies_while_it_takes_over() {
     let operation = Operation {

@@ -225,6 +225,7 @@ pub struct Scene {
     over: Arc<AtomicBool>,
     late: Option<Noting>,
     next: Option<Noting>,
+    leaver: Option<Noting>,
     /// Regions that the keeper has sent and still holds.
     sent_regions: Vec<MemoryRegion>,
     /// Before anybody was on the bus, and before the victim was.
@@ -298,6 +299,7 @@ impl Scene {
             over,
             late: None,
             next: None,
+            leaver: None,
             sent_regions: Vec::new(),
             empty,
             before,
@@ -414,6 +416,22 @@ impl Scene {
     pub fn late(&self) -> Vec<u64> {
         let late = self.late.as_ref();
         late.map_or(Vec::new(), |late| late.notes(victim::NOTE))
+    }
+
+    /// One that leaves something behind for the late one, when it goes.
+    pub fn join_a_leaver(&mut self) {
+        let leaver = Noting::join(&self.bus, label!("leaver"), false);
+        let parked = for_a_minute(Selector::unicast("late"));
+        leaver.send(message(parked, victim::NOTE, 1, 16));
+        self.leaver = Some(leaver);
+    }
+
+    /// It leaves while the late one joins, so that what it leaves is passed on at once.
+    pub fn the_leaver_hands_over(&mut self) {
+        let leaver = self.leaver.take().expect("a leaver");
+        let leaves = std::thread::spawn(|| leaver.leave());
+        self.join_late();
+        leaves.join().expect("it leaves");
     }
 
     /// The next to get what the victim had not taken.

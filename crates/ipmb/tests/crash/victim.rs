@@ -139,7 +139,7 @@ fn act(what: &str, sender: &Sender, receiver: &Receiver) {
                 say(&format!("got {n}"));
             }
         }
-        "admit" | "succeed" => say("armed"),
+        "admit" | "succeed" | "inherit" => say("armed"),
         other => panic!("unknown operation {other}"),
     }
 }

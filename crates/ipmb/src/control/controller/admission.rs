@@ -185,6 +185,7 @@ impl Controller {
                     secret,
                     label,
                     receives,
+                    before,
                 };
                 connection.stage = Stage::Waiting(registration);
                 self.learn_from(before, handles, wiring);
@@ -243,7 +244,9 @@ impl Controller {
             .iter()
             .find(|(_, a)| a.listed.secret_hash == hash)
             .map(|(id, _)| *id);
-        // Whose secret is not in the directory is new, whatever id it says it had.
+        let doubtful = |id: &u64| self.doubtful.get(id) == Some(&hash);
+        let known = known.or_else(|| registration.before.filter(doubtful));
+        // Whose secret is in no directory is new, whatever id it says it had.
         if known.is_none() && !settled {
             return;
         }
@@ -270,6 +273,7 @@ impl Controller {
         let proof = registration.proof;
         connection.stage = Stage::Member { id };
         self.forget_absent(id, wiring);
+        self.doubtful.remove(&id);
         let relisted = self.listed.insert(id, listed.clone());
         if relisted.as_ref() != Some(&listed) {
             self.publish(|w| w.joined(&listed), wiring);

@@ -1,6 +1,6 @@
 //! A connection to the controller: who is at its other end, how far it has come, and what it is owed.
 
-use super::{PARK, PROVE, Wiring, introduction::Introduction};
+use super::{PROVE, Wiring, introduction::Introduction};
 use crate::{
     control::{
         budget::Budget,
@@ -36,6 +36,8 @@ pub(super) struct Registration {
     pub(super) secret: [u8; 16],
     pub(super) label: Vec<u8>,
     pub(super) receives: bool,
+    /// The id that it says it had.
+    pub(super) before: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ pub(super) struct Connection {
     pub(super) estate: Vec<Parked>,
     /// Handles and bytes of that.
     pub(super) estate_size: (usize, usize),
-    /// When the last of that came, until it has left.
+    /// When the last of that came, until it is taken.
     pub(super) parked_at: Option<Instant>,
     /// It was logged that not all of it is kept.
     pub(super) left_too_much: bool,
@@ -112,6 +114,16 @@ impl Connection {
         self.owes_done = self.owes_done.saturating_add(1);
     }
 
+    /// What it leaves behind when it has left. It is to be taken when nobody else can get it any more: when the leaver has its
+    /// answer, which it can read whatever happens here, or is gone without. Until then it would hand it to the next controller.
+    pub(super) fn bequeath(&mut self) -> Vec<Parked> {
+        if !self.left {
+            return Vec::new();
+        }
+        (self.estate_size, self.parked_at) = ((0, 0), None);
+        std::mem::take(&mut self.estate)
+    }
+
     /// Most handles that its next packet can have.
     pub(super) fn handles_max(&self) -> usize {
         match self.stage {
@@ -135,13 +147,9 @@ impl Connection {
         matches!(self.stage, Stage::Hello | Stage::Proof { .. })
     }
 
-    /// When it is too late for what it has begun, and what that is. Who is late with its leave has kept all and comes again.
-    pub(super) fn is_late_at(&self) -> Option<(Instant, &'static str)> {
-        if self.is_unproved() {
-            return Some((self.since + PROVE, "it did not prove itself in time"));
-        }
-        let parked_at = self.parked_at?;
-        Some((parked_at + PARK, "it did not complete its leave in time"))
+    /// When it is too late to prove itself. Whatever else a member begins may take as long as it likes.
+    pub(super) fn is_late_at(&self) -> Option<Instant> {
+        self.is_unproved().then(|| self.since + PROVE)
     }
 
     pub(super) fn want_writable(&mut self, token: u64, wiring: &mut dyn Wiring) {

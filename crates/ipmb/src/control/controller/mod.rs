@@ -29,8 +29,6 @@ use succession::Absent;
 const SETTLE: Duration = Duration::from_millis(100);
 /// How long a connection may take to prove itself.
 const PROVE: Duration = Duration::from_secs(5);
-/// How long a leaver may take from one message that it leaves behind to the next, or to its leave. Others have no room meanwhile.
-const PARK: Duration = Duration::from_secs(5);
 /// How far the bus may have come in ids and controllers while this one did not look: so that a liar among the members takes
 /// little of them with a directory that it made up.
 const AHEAD: u64 = 1 << 40;
@@ -69,7 +67,8 @@ pub(crate) struct Controller {
     listed: BTreeMap<u64, Listed>,
     /// Members of before that have not come back.
     absent: HashMap<u64, Absent>,
-    /// Of those who were expected until a later directory lacked them: whose secret opens their id.
+    /// Those who were expected until a later directory lacked them: they have left, or a liar has made that up. Their ids are for
+    /// nobody but who knows the secret with this hash.
     doubtful: HashMap<u64, [u8; 32]>,
     settle_by: Option<Instant>,
     next_id: u64,
@@ -141,10 +140,7 @@ impl Controller {
 
     /// When [`Controller::tick`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let late = self
-            .connections
-            .values()
-            .filter_map(|c| c.is_late_at().map(|(at, _)| at));
+        let late = self.connections.values().filter_map(Connection::is_late_at);
         late.chain(self.settle_by).chain(self.retry).min()
     }
 
@@ -169,16 +165,11 @@ impl Controller {
                 connection.restore_interest(*token, wiring);
             }
         }
-        let late: Vec<(u64, &'static str)> = self
-            .connections
-            .iter()
-            .filter_map(|(token, c)| {
-                let (at, why) = c.is_late_at()?;
-                (at <= now).then_some((*token, why))
-            })
-            .collect();
-        for (token, why) in late {
-            self.drop_connection(token, why, wiring);
+        let is_late = |c: &Connection| c.is_late_at().is_some_and(|at| at <= now);
+        let late = self.connections.iter().filter(|(_, c)| is_late(c));
+        let late: Vec<u64> = late.map(|(token, _)| *token).collect();
+        for token in late {
+            self.drop_connection(token, "it did not prove itself in time", wiring);
         }
     }
 
@@ -274,10 +265,16 @@ impl Controller {
     }
 
     fn drop_connection(&mut self, token: u64, why: &'static str, wiring: &mut dyn Wiring) {
-        let Some(connection) = self.connections.remove(&token) else {
+        let Some(mut connection) = self.connections.remove(&token) else {
             return;
         };
         wiring.forget(connection.channel.source(), token);
+        // Who hung up itself comes with that to nobody else.
+        if why == GONE {
+            for parked in connection.bequeath() {
+                self.host.parked(parked);
+            }
+        }
         let Stage::Member { id } = connection.stage else {
             log::debug!("process {} was not admitted: {why}", connection.peer.pid);
             return;

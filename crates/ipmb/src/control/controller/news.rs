@@ -88,7 +88,12 @@ impl Controller {
             return;
         };
         match connection.pay(&self.writer, self.mark.as_deref()) {
-            Ok(()) => {}
+            // It knows by now that it has left, and hands nothing over to another.
+            Ok(()) => {
+                for parked in connection.bequeath() {
+                    self.host.parked(parked);
+                }
+            }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 connection.want_writable(token, wiring);
             }

@@ -14,10 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Bytes that all who are leaving may have left behind before their leaves are complete.
-const ESTATES_BYTES: usize = 256 << 20;
-/// Messages that one of them may leave behind.
+/// Messages that a leaver may leave behind.
 const ESTATE_MESSAGES: usize = 4096;
+/// Bytes of those, with what is around them; and how many leavers have room for as much at the same time, before their leaves are
+/// complete.
+const ESTATE: usize = LEFT_BYTES + ESTATE_MESSAGES * size_of::<Parked>();
+const ESTATES: usize = 4;
 
 /// A time that no clock of a running system gets to, and that can be added to it.
 const EVER: Duration = Duration::from_secs(1 << 30);
@@ -100,10 +102,10 @@ impl Controller {
                         return Err("it leaves more behind than it may");
                     }
                 }
-                // This one's is counted by now. What is adopted is bounded again, by the endpoint that does.
-                let estates: usize = self.connections.values().map(|c| c.estate_size.1).sum();
+                self.make_room_for_estates(token, wiring);
+                // What is adopted is bounded again, by the endpoint that does.
                 if let Some(connection) = self.connections.get_mut(&token)
-                    && (estates > ESTATES_BYTES || connection.estate.len() >= ESTATE_MESSAGES)
+                    && connection.estate.len() >= ESTATE_MESSAGES
                 {
                     // Once: it may go on for long.
                     if !std::mem::replace(&mut connection.left_too_much, true) {
@@ -143,14 +145,10 @@ impl Controller {
                 Ok(())
             }
             ToController::Leave => {
-                if let Some(connection) = self.connections.get_mut(&token) {
-                    if std::mem::replace(&mut connection.left, true) {
-                        return Err("it left twice");
-                    }
-                    (connection.estate_size, connection.parked_at) = ((0, 0), None);
-                    for parked in std::mem::take(&mut connection.estate) {
-                        self.host.parked(parked);
-                    }
+                if let Some(connection) = self.connections.get_mut(&token)
+                    && std::mem::replace(&mut connection.left, true)
+                {
+                    return Err("it left twice");
                 }
                 if self.listed.remove(&id).is_some() {
                     self.publish(|w| w.left(id), wiring);
@@ -158,6 +156,31 @@ impl Controller {
                 self.owe(token, Connection::owe_done, wiring);
                 Ok(())
             }
+        }
+    }
+
+    /// Where there is no room for what one more leaves behind, another gives way: of those who have not completed their leave, the
+    /// one that said nothing for longest. It has kept all and comes again.
+    fn make_room_for_estates(&mut self, token: u64, wiring: &mut dyn Wiring) {
+        loop {
+            let (mut handles, mut bytes) = (0, 0);
+            for connection in self.connections.values() {
+                handles += connection.estate_size.0;
+                bytes += connection.estate_size.1 + connection.estate.len() * size_of::<Parked>();
+            }
+            if handles <= ESTATES * LEFT_HANDLES && bytes <= ESTATES * ESTATE {
+                return;
+            }
+            let others = self
+                .connections
+                .iter()
+                .filter(|(other, _)| **other != token);
+            let others = others.filter_map(|(other, c)| Some((c.parked_at?, *other)));
+            let Some((_, other)) = others.min() else {
+                return;
+            };
+            let why = "others need the room for what it leaves behind";
+            self.drop_connection(other, why, wiring);
         }
     }
 }

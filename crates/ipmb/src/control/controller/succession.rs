@@ -3,7 +3,7 @@
 
 use super::{Controller, Wiring};
 use crate::{
-    control::directory::{Directory, Listed, Reader, Writer},
+    control::directory::{Directory, Listed, MEMBERS, Reader, Writer},
     sys::{self, AsSource, Interest, OwnHandle},
 };
 use std::{collections::HashMap, sync::Arc};
@@ -75,12 +75,15 @@ impl Controller {
         }
     }
 
-    /// Who is expected by an earlier directory than this one, and is not in this one, has left in the meantime.
+    /// Who is expected by an earlier directory than this one, and is not in this one, has left in the meantime. If it comes back
+    /// all the same, this one was forged.
     fn forget_leavers(&mut self, reader: &Reader, wiring: &mut dyn Wiring) {
         let left = |id: &&u64| !reader.members.contains_key(id);
         let leavers: Vec<u64> = self.absent.keys().filter(left).copied().collect();
         for id in leavers {
-            if let Some(listed) = self.forget_absent(id, wiring) {
+            if let Some(listed) = self.forget_absent(id, wiring)
+                && self.doubtful.len() < MEMBERS
+            {
                 self.doubtful.insert(id, listed.secret_hash);
             }
             self.listed.remove(&id);
@@ -99,8 +102,9 @@ impl Controller {
     }
 
     pub(super) fn settle_if_complete(&mut self, wiring: &mut dyn Wiring) {
-        // Without a single member back nothing is known of those of before.
-        if !self.settled() && self.absent.is_empty() && !self.ids.is_empty() {
+        // Without a single member back nothing is known of those of before; and a single one may have lied about the others.
+        let awaited = self.absent.len() + self.doubtful.len();
+        if !self.settled() && awaited == 0 && !self.ids.is_empty() {
             self.settle(wiring);
         }
     }

@@ -297,6 +297,26 @@ fn members_without_end_pile_up_at_a_reader() {
     assert!(reader.members.len() <= 1 << 16);
 }
 
+/// As if there were no memory for it. One that broke off would hand over once more what was passed on by then.
+#[test]
+fn a_leaver_that_cannot_take_a_directory_breaks_off() {
+    let bus = Orphaned::new("leaver");
+    let channel = &bus.channels[0];
+    std::thread::scope(|s| {
+        let leave = s.spawn(|| bus.a.0.leave(super::SOON));
+        loop {
+            let (packet, _) = receive(channel).unwrap();
+            if let Some(ToController::Leave) = protocol::decode(&packet) {
+                break;
+            }
+        }
+        let none = std::fs::File::open("/dev/null").unwrap();
+        say(channel, &ToMember::Directory, &[none.into()]);
+        say(channel, &ToMember::Done, &[]);
+        leave.join().unwrap().unwrap();
+    });
+}
+
 /// A directory that turns bad while it is in use: links in use go on, and the members look for another controller.
 #[test]
 fn a_directory_that_turns_bad_stops_links_in_use() {

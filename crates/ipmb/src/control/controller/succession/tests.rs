@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::{
-    super::{DIRECTORY_MAX, ENTRY, PARK, SHORTAGE, introduction::Introduction},
+    super::{DIRECTORY_MAX, ENTRY, SHORTAGE, introduction::Introduction},
     Controller, Wiring,
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         directory::{Directory, Full, Listed, Reader, Writer},
         member::Bus,
         membership::{Events, Parked},
-        proof::{Role, prove},
+        proof::{self, Role, prove},
         protocol::{self, Hello, ToController, ToMember},
     },
     label,
@@ -21,9 +21,11 @@ use crate::{
 use std::{
     io::{self, Read as _},
     process::Stdio,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Instant,
 };
+
+mod handover;
 
 /// The last token, and what the watches were changed to.
 struct Tokens(u64, Vec<(u64, Interest)>);
@@ -39,9 +41,17 @@ impl Wiring for Tokens {
     fn forget(&mut self, _: SourceRef<'_>, _: u64) {}
 }
 
-struct Nobody;
+/// The endpoint beside a controller; notes what it passes on of leavers.
+#[derive(Default)]
+struct Host(Mutex<Vec<[u8; 16]>>);
 
-impl Events for Nobody {
+impl Host {
+    fn passed_on(&self) -> Vec<[u8; 16]> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Events for Host {
     fn directory_changed(&self) {}
     fn put_off(&self, _: u64) {}
     fn introduced(&self, _: u64, _: u64, _: Received) -> Option<Received> {
@@ -53,7 +63,10 @@ impl Events for Nobody {
     fn no_such_member(&self, _: u64) {}
     fn side_news(&self, _: u64, _: bool) {}
     fn expired(&self) {}
-    fn parked(&self, _: Parked) {}
+    fn parked(&self, parked: Parked) {
+        self.0.lock().unwrap().push(parked.uuid);
+        crate::crash::point();
+    }
     fn left_behind(&self) -> Vec<Parked> {
         Vec::new()
     }
@@ -93,47 +106,59 @@ fn opened(memory: &Memory) -> Arc<Directory> {
 }
 
 fn successor(test: &str, before: Option<Arc<Directory>>) -> (Controller, Tokens) {
+    successor_beside(test, before, Arc::default())
+}
+
+fn successor_beside(
+    test: &str,
+    before: Option<Arc<Directory>>,
+    host: Arc<Host>,
+) -> (Controller, Tokens) {
     let name = format!("succession.{test}.{}", std::process::id());
     let bus = Bus::new(Options::new(name, label!(), "")).unwrap();
     let seat = bus.rendezvous.win().unwrap().unwrap();
     let mut wiring = Tokens(0, Vec::new());
-    let controller = Controller::new(
-        seat,
-        bus,
-        before,
-        None,
-        false,
-        Arc::new(Nobody),
-        &mut wiring,
-    );
+    let controller = Controller::new(seat, bus, before, None, false, host, &mut wiring);
     (controller.unwrap(), wiring)
 }
 
 /// A member that joins by hand, the token of its connection, and its id.
 fn joined(controller: &mut Controller, wiring: &mut Tokens) -> (Channel, u64, u64) {
+    let (channel, token, id) = came(controller, wiring, [wiring.0 as u8 + 1; 16], None);
+    (channel, token, id.unwrap())
+}
+
+/// The same for one that may have been a member before and is not admitted yet perhaps.
+fn came(
+    controller: &mut Controller,
+    wiring: &mut Tokens,
+    secret: [u8; 16],
+    before: Option<u64>,
+) -> (Channel, u64, Option<u64>) {
     let channel = controller.bus.rendezvous.connect().unwrap().unwrap();
     controller.accept(wiring);
     let token = wiring.0;
-    let mut buffer = [0; 256];
-    let mut packet = |handles: &mut Vec<_>| {
-        let packet = channel.recv(&mut buffer, handles).unwrap();
-        buffer[..packet.len].to_vec()
+    let packet = || {
+        let mut buffer = [0; 256];
+        let packet = channel.recv(&mut buffer, &mut Vec::new()).ok()?;
+        Some(buffer[..packet.len].to_vec())
     };
-    let theirs: Hello = protocol::decode(&packet(&mut Vec::new())).unwrap();
+    let theirs: Hello = protocol::decode(&packet().unwrap()).unwrap();
     let ours = Hello::new([7; 32]);
     channel.send(&protocol::encode(&ours), &[]).unwrap();
     let register = ToController::Register {
         proof: prove("", Role::Member, &ours.nonce, &theirs.nonce),
-        secret: [token as u8; 16],
+        secret,
         label: listed(1).label,
         receives: true,
-        before: None,
+        before,
     };
     channel.send(&protocol::encode(&register), &[]).unwrap();
     controller.read(token, wiring);
-    let Some(ToMember::Welcome { id, .. }) = protocol::decode(&packet(&mut Vec::new())) else {
-        panic!("not admitted");
-    };
+    let id = packet().map(|packet| match protocol::decode(&packet) {
+        Some(ToMember::Welcome { id, .. }) => id,
+        _ => panic!("not admitted"),
+    });
     (channel, token, id)
 }
 
@@ -291,46 +316,6 @@ fn an_endpoint_that_stops_again_and_again_fills_the_directory() {
     assert_eq!(lengths, [lengths[0]; 3]);
 }
 
-/// Four who do would have all the room that there is, and the messages of others who leave would be lost.
-#[test]
-fn who_does_not_leave_keeps_the_room_for_what_leavers_leave_behind() {
-    let (mut controller, mut wiring) = successor("estates", None);
-    controller.settle(&mut wiring);
-    let memory = Memory::new(c"parked", 4096).unwrap();
-    let park = |channel: &Channel| {
-        let park = ToController::Park {
-            uuid: [1; 16],
-            label_op_len: 0,
-            multicast: false,
-            remaining_ms: 1000,
-            len: 4096,
-            objects: 0,
-            regions: 0,
-        };
-        let packet = protocol::encode(&park);
-        channel.send(&packet, &[memory.as_handle()]).unwrap();
-    };
-    let (idle, waits, _) = joined(&mut controller, &mut wiring);
-    park(&idle);
-    controller.read(waits, &mut wiring);
-    assert_eq!(controller.connections[&waits].estate_size, (0, 4096));
-    let at = controller.deadline();
-    assert!(at.is_some_and(|at| at <= Instant::now() + PARK));
-    controller.tick(Instant::now() + PARK, &mut wiring);
-    assert!(!controller.connections.contains_key(&waits));
-    // One that has left and stays.
-    let (channel, token, _) = joined(&mut controller, &mut wiring);
-    park(&channel);
-    say(&channel, &ToController::Leave);
-    controller.read(token, &mut wiring);
-    let connection = &controller.connections[&token];
-    assert_eq!((connection.left, connection.estate_size), (true, (0, 0)));
-    assert_eq!(controller.deadline(), None);
-    park(&channel);
-    controller.read(token, &mut wiring);
-    assert!(!controller.connections.contains_key(&token));
-}
-
 /// Each would take the other for one who stays, and the bus's files would be left behind.
 #[test]
 fn who_has_left_and_not_yet_hung_up_passes_for_a_member() {
@@ -445,4 +430,33 @@ fn an_id_that_a_directory_lacked_is_anothers_in_the_next() {
     // Who has the secret may still come back.
     let (_theirs, with) = directory_of(11, 30, &[3, 5]);
     assert_eq!(bring(with.memory()), [3, 5]);
+}
+
+/// A lying member brings it before the others are back.
+#[test]
+fn who_is_missing_from_a_forged_directory_loses_its_id() {
+    let secrets = [[41; 16], [42; 16]];
+    for in_time in [true, false] {
+        let mut before = Writer::new(7, 30, 0).unwrap();
+        for (id, secret) in [3, 5].into_iter().zip(&secrets) {
+            let mut member = listed(id);
+            member.secret_hash = proof::hash(secret);
+            before.joined(&member).unwrap();
+        }
+        let (mut controller, mut wiring) = successor("lacks", Some(opened(before.memory())));
+        let (_theirs, forged) = directory_of(8, 30, &[3]);
+        let brought = sys::duplicate(forged.memory().as_handle()).unwrap();
+        controller.learn_from(Some(3), vec![brought].into(), &mut wiring);
+        assert_eq!(members_of(&controller), [3]);
+        let (_liar, _, id) = came(&mut controller, &mut wiring, secrets[0], Some(3));
+        assert_eq!((id, controller.settled()), (Some(3), false));
+        if !in_time {
+            controller.settle(&mut wiring);
+        }
+        let (_other, _, others) = came(&mut controller, &mut wiring, [43; 16], Some(5));
+        assert_eq!(others, (!in_time).then_some(30));
+        let (_late, _, id) = came(&mut controller, &mut wiring, secrets[1], Some(5));
+        assert_eq!((id, controller.settled()), (Some(5), true));
+        assert!(members_of(&controller).starts_with(&[3, 5]));
+    }
 }
