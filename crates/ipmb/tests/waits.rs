@@ -1,4 +1,4 @@
-//! A `send` that waits: whatever it waits for, it sleeps.
+//! A `send` that waits: whatever it waits for, it sleeps. And a `recv` that waits beside others.
 
 #![allow(clippy::expect_used)]
 
@@ -6,10 +6,13 @@ mod common;
 
 use common::{SOON, cpu, name};
 use ipmb::{
-    BytesMessage, EndpointReceiver, EndpointSender, MemoryRegion, Message, Options, Selector,
-    SendError, label,
+    BytesMessage, EndpointReceiver, EndpointSender, MemoryRegion, Message, Options, RecvError,
+    Selector, SendError, label,
 };
-use std::time::{Duration, Instant};
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 type Sender = EndpointSender<BytesMessage>;
 type Receiver = EndpointReceiver<BytesMessage>;
@@ -262,4 +265,67 @@ fn a_large_message_that_waits_is_copied_again_and_again() {
         let each = (cpu() - before) / COUNT;
         assert!(each < Duration::from_millis(2), "{each:?} each");
     }
+}
+
+/// Whoever takes a message keeps its link awake, so that its sender rings for no other: not for the one that sleeps, either.
+#[test]
+fn a_thread_that_waits_sleeps_through_what_one_that_only_tries_has_left() {
+    for polled in [false, true] {
+        let bus = name("tries");
+        let options = Options::new(bus.as_str(), label!("far"), "token").spin(Duration::ZERO);
+        let (_s, far) = ipmb::join::<(), BytesMessage>(options, SOON).expect("join");
+        let (sender, _r) = join(&bus, "near");
+        if polled {
+            assert!(common::is_ready(&far, Duration::from_secs(1)));
+        }
+        for round in 0..300 {
+            std::thread::scope(|s| {
+                let (said, heard) = mpsc::channel();
+                let (stop, stopped) = mpsc::channel::<()>();
+                let (far, also) = (&far, said.clone());
+                let waits = s.spawn(move || {
+                    let got = far.recv(Some(Duration::from_secs(10)));
+                    let _ = also.send(());
+                    got
+                });
+                s.spawn(move || {
+                    let goes_on = || stopped.try_recv() == Err(mpsc::TryRecvError::Empty);
+                    while far.try_recv().is_err() && goes_on() {}
+                    let _ = said.send(());
+                });
+                // Until one sleeps and the other tries.
+                std::thread::sleep(Duration::from_micros(300));
+                sender.send(message("far", 1)).expect("the first");
+                heard.recv().expect("no panic");
+                sender.send(message("far", 2)).expect("the second");
+                let start = Instant::now();
+                waits.join().expect("no panic").expect("one of them");
+                drop(stop);
+                let late = start.elapsed() > Duration::from_secs(5);
+                assert!(!late, "polled {polled}, round {round}");
+            });
+            while far.try_recv().is_ok() {}
+        }
+    }
+}
+
+/// The same of one that waits in an event loop, and of one that waits in `recv`.
+#[test]
+fn an_event_loop_sleeps_through_what_a_thread_that_waits_has_left() {
+    let bus = name("loop");
+    let (_s, far) = join(&bus, "far");
+    let (sender, _r) = join(&bus, "near");
+    let ready = |time| common::is_ready(&far, Duration::from_millis(time));
+    while ready(0) {
+        assert!(matches!(far.try_recv(), Err(RecvError::Empty)));
+    }
+    for size in 1..3 {
+        sender.send(message("far", size)).expect("send");
+        // It gets the first; the second comes when nobody waits there.
+        if size == 1 {
+            assert_eq!(far.recv(SOON).expect("recv").payload.data.len(), 1);
+        }
+    }
+    assert!(ready(10_000));
+    assert_eq!(far.try_recv().expect("recv").payload.data.len(), 2);
 }
