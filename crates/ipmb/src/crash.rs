@@ -5,6 +5,8 @@
 //! a point here. A large store has a point in its middle, too. Outside of tests and of a build with `--cfg fault` a point is
 //! nothing at all.
 //!
+//! At such a point others may also do something meanwhile, in the order that a test wants to see (`meanwhile`).
+//!
 //! There are two ways to die. `abandon`: the thread unwinds from the point and drops what it had, so that the kernel's objects
 //! are closed and what is shared stays as it is; for the parts that say nothing when they are dropped. `arm`: the process
 //! ends on the spot, and all of its threads with it. A drop is abandoned in the second way only: unwinding from it would
@@ -46,7 +48,7 @@ impl Drop for Dropping {
 #[cfg(all(any(test, fault), not(loom)))]
 pub(crate) use armed::point;
 #[cfg(all(test, not(loom)))]
-pub(crate) use armed::{Abandoned, abandon};
+pub(crate) use armed::{Abandoned, abandon, meanwhile};
 #[cfg(fault)]
 pub use armed::{EXIT, arm, disarm};
 
@@ -58,9 +60,14 @@ mod armed {
     pub(crate) struct Abandoned;
 
     #[cfg(test)]
+    type Other = std::cell::RefCell<Option<Box<dyn FnOnce()>>>;
+
+    #[cfg(test)]
     thread_local! {
         /// Points that this thread passes before it abandons what it does; 0: it goes on.
         static LEFT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+        /// What happens there, if it is not the end.
+        static OTHER: Other = const { std::cell::RefCell::new(None) };
         /// How many drops it is in.
         static DROPS: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
     }
@@ -83,7 +90,10 @@ mod armed {
             }
             let before = left.replace(left.get().saturating_sub(1));
             if before == 1 {
-                std::panic::resume_unwind(Box::new(Abandoned));
+                match OTHER.take() {
+                    Some(other) => other(),
+                    None => std::panic::resume_unwind(Box::new(Abandoned)),
+                }
             }
         });
         #[cfg(fault)]
@@ -100,6 +110,21 @@ mod armed {
             Ok(abandoned) => *abandoned,
             Err(other) => std::panic::resume_unwind(other),
         })
+    }
+
+    /// Does something, and at its point `at`, counted from 1, lets something else happen, as if another thread or process did it. False:
+    /// it has fewer points.
+    #[cfg(test)]
+    pub(crate) fn meanwhile<T>(
+        at: u64,
+        other: impl FnOnce() + 'static,
+        body: impl FnOnce() -> T,
+    ) -> (T, bool) {
+        OTHER.set(Some(Box::new(other)));
+        LEFT.set(at);
+        let result = body();
+        LEFT.set(0);
+        (result, OTHER.take().is_none())
     }
 
     #[cfg(fault)]

@@ -1,13 +1,15 @@
 //! The limit on the handles that a user has under way (`RLIMIT_NOFILE`, see unix(7)). It counts those of all processes of
-//! the user, so this test is alone in its program: another's handles, taken while it runs, would make room.
+//! the user, so each of these tests has a user of its own, and a program: another's handles, taken while it runs, would make room.
 
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::expect_used)]
 
 mod common;
 
-use common::{Peer, SOON, join, name, role, say};
-use ipmb::{BytesMessage, Message, Object, Options, Resource, Selector, SendError, label};
+use common::{Peer, SOON, join, listen, name, role, say};
+use ipmb::{
+    BytesMessage, EndpointSender, Message, Object, Options, Resource, Selector, SendError, label,
+};
 use rustix::process::{Resource as Limited, getrlimit, setrlimit};
 use std::{
     fs::File,
@@ -24,14 +26,23 @@ fn too_many_handles_under_way_cost_a_message_or_are_not_named() {
     peer.wait();
 }
 
-/// What the test does, as a user for whom the limit holds; for root it does not. Nothing when run as a test.
+/// What the tests do, as users for whom the limit holds; for root it does not. Nothing when run as a test.
 #[test]
 fn peer() {
-    let Some((_, bus)) = role() else { return };
-    become_a_user();
+    let Some((role, bus)) = role() else { return };
+    match role.as_str() {
+        "crowded" => crowded(&bus),
+        "host" | "next" => hosts(&bus),
+        "members" => members(&bus),
+        other => panic!("unknown role {other}"),
+    }
+}
+
+fn crowded(bus: &str) {
+    become_user(61_237);
     set_limit(FEW);
-    let (sender, receiver) = join::<BytesMessage, BytesMessage>(&bus, label!("test"));
-    let (_s, far) = join::<BytesMessage, BytesMessage>(&bus, label!("far"));
+    let (sender, receiver) = join::<BytesMessage, BytesMessage>(bus, label!("test"));
+    let (_s, far) = join::<BytesMessage, BytesMessage>(bus, label!("far"));
     let arrives = |n: usize, objects: usize| {
         let message = far.recv(SOON).expect("recv");
         assert_eq!(
@@ -61,7 +72,7 @@ fn peer() {
     sender.send(bytes("test", 3)).expect("send");
     assert_eq!(receiver.recv(SOON).expect("recv").payload.data.len(), 3);
     // A newcomer cannot be welcomed, and is in time when there is room again.
-    let late = Options::new(bus.as_str(), label!("late"), "token");
+    let late = Options::new(bus, label!("late"), "token");
     let early = ipmb::join::<BytesMessage, BytesMessage>(late.clone(), SHORT);
     assert!(early.is_err(), "a welcome has handles");
     std::thread::scope(|s| {
@@ -95,6 +106,99 @@ fn peer() {
     say("done");
 }
 
+/// Two members come back to a controller that has no handles to welcome them with.
+#[test]
+fn who_comes_back_during_a_shortage_of_handles_loses_its_id() {
+    let bus = name("back");
+    let start = |role| {
+        let mut peer = Peer::start("peer", role, &bus);
+        peer.expect("joined");
+        peer
+    };
+    let (mut host, mut next, mut members) = (start("host"), start("next"), start("members"));
+    members.tell("id");
+    let before = members.hear();
+    next.tell("crowd");
+    next.expect("crowd");
+    host.kill();
+    next.expect("a welcome could not be sent");
+    // All of them meet the shortage.
+    std::thread::sleep(Duration::from_millis(500));
+    next.tell("free");
+    next.expect("free");
+    members.tell("id");
+    assert_eq!(members.hear(), before);
+    drop((next, members));
+}
+
+const BACK: u32 = 61_238;
+
+/// Says when a controller of this process could not welcome somebody for the first time.
+struct Says;
+
+impl log::Log for Says {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        let line = record.args().to_string();
+        if let Some((what, _)) = line
+            .split_once(':')
+            .filter(|(what, _)| what.contains("welcome"))
+        {
+            ONCE.call_once(|| say(what));
+        }
+    }
+    fn flush(&self) {}
+}
+
+fn hosts(bus: &str) {
+    become_user(BACK);
+    set_limit(FEW);
+    log::set_logger(&Says).expect("the only one");
+    log::set_max_level(log::LevelFilter::Warn);
+    let _ends = join::<(), ()>(bus, label!("host"));
+    say("joined");
+    let mut crowd = None;
+    while let Some(line) = listen() {
+        crowd = (line == "crowd").then(Crowd::new);
+        say(&line);
+    }
+    drop(crowd);
+}
+
+/// Says the id of the second of two members when it is asked.
+fn members(bus: &str) {
+    become_user(BACK);
+    let joined = |label| {
+        let mut options = Options::new(bus, label!(label), "token");
+        options.controller_affinity = false;
+        ipmb::join::<BytesMessage, BytesMessage>(options, SOON).expect("join")
+    };
+    let ((near, _r), (_s, far)) = (joined("near"), joined("far"));
+    say("joined");
+    while listen().is_some() {
+        near.send(bytes("far", 1)).expect("send");
+        let (id, count) = fill(&near);
+        (0..=count).for_each(|_| drop(far.recv(SOON).expect("recv")));
+        say(&id.to_string());
+    }
+}
+
+/// Fills the link, and says whose it is and how many went into it.
+fn fill(sender: &EndpointSender<BytesMessage>) -> (u64, usize) {
+    for count in 0.. {
+        if let Err(refused) = sender.try_send_if(bytes("far", 1000), |_| true) {
+            let SendError::Full(id) = *refused.kind() else {
+                panic!("{refused:?}");
+            };
+            return (id, count);
+        }
+    }
+    unreachable!()
+}
+
 fn bytes(label: &str, size: usize) -> Message<BytesMessage> {
     let data = vec![7; size];
     Message::new(Selector::unicast(label), BytesMessage { format: 0, data })
@@ -121,13 +225,13 @@ fn set_limit(descriptors: u64) {
 }
 
 /// Becomes a user without privileges, if this is root.
-fn become_a_user() {
+fn become_user(id: u32) {
     // SAFETY: no pointers but an empty list; the C library changes all threads.
     unsafe {
         if libc::geteuid() == 0 {
             assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
-            assert_eq!(libc::setresgid(61_237, 61_237, 61_237), 0);
-            assert_eq!(libc::setresuid(61_237, 61_237, 61_237), 0);
+            assert_eq!(libc::setresgid(id, id, id), 0);
+            assert_eq!(libc::setresuid(id, id, id), 0);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A `send` that waits: whatever it waits for, it sleeps.
+//! A `send` that waits: whatever it waits for, it sleeps. And a `recv` that waits beside others.
 
 #![allow(clippy::expect_used)]
 
@@ -6,10 +6,13 @@ mod common;
 
 use common::{SOON, cpu, name};
 use ipmb::{
-    BytesMessage, EndpointReceiver, EndpointSender, MemoryRegion, Message, Options, Selector,
-    SendError, label,
+    BytesMessage, EndpointReceiver, EndpointSender, MemoryRegion, Message, Options, RecvError,
+    Selector, SendError, label,
 };
-use std::time::Duration;
+use std::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
 
 type Sender = EndpointSender<BytesMessage>;
 type Receiver = EndpointReceiver<BytesMessage>;
@@ -121,8 +124,13 @@ fn who_waits_behind_messages_that_wait_is_busy() {
     assert_eq!(far.recv(SOON).expect("it").payload.data.len(), 1);
 }
 
-/// A sender with a message of a size that its receiver left behind, the heir whose ring is full of so many others, and somebody else.
-fn left_behind(test: &str, size: usize) -> ([(Sender, Receiver); 3], usize) {
+/// A sender with a message of a size that its receiver left behind, the heir whose link was filled with so many others, and somebody
+/// else.
+fn left_behind(
+    test: &str,
+    size: usize,
+    fill: impl Fn(&Sender) -> usize,
+) -> ([(Sender, Receiver); 3], usize) {
     let bus = name(test);
     let first = join(&bus, "heirs");
     let options = Options::new(bus.as_str(), label!("heirs", "far"), "token");
@@ -132,7 +140,7 @@ fn left_behind(test: &str, size: usize) -> ([(Sender, Receiver); 3], usize) {
         near.0.send(message(to, 1)).expect("first contact");
         receiver.recv(SOON).expect("first contact");
     }
-    let count = fill(&near.0, "far");
+    let count = fill(&near.0);
     near.0.send(message("heirs", size)).expect("to the first");
     ([near, far, other], count)
 }
@@ -140,7 +148,8 @@ fn left_behind(test: &str, size: usize) -> ([(Sender, Receiver); 3], usize) {
 /// Of a large message that its receiver left behind, the block is there and the place in the ring is not.
 #[test]
 fn a_large_message_that_waits_for_a_full_ring_stops_its_endpoint() {
-    let ([(sender, _r), (_s, far), (_t, other)], count) = left_behind("heir", LARGE);
+    let ([(sender, _r), (_s, far), (_t, other)], count) =
+        left_behind("heir", LARGE, |s| fill(s, "far"));
     // To itself, to others, and statistics: all of it needs what the message would hold.
     for _ in 0..200 {
         sender.send(message("other", 1)).expect("it goes on");
@@ -179,7 +188,7 @@ fn what_a_second_dead_receiver_leaves_comes_after_later_messages() {
         second.1.recv(SOON).expect("room for some");
     }
     drop(first);
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     while sender.stats().rerouted < u64::from(COUNT / 2) - 2 {
         assert!(start.elapsed() < Duration::from_secs(30), "none goes on");
         std::thread::sleep(Duration::from_millis(1));
@@ -201,7 +210,7 @@ fn a_send_that_waits_is_not_told_that_its_endpoint_left() {
     std::thread::scope(|s| {
         let send = s.spawn(|| sender.send(message("far", SMALL)));
         std::thread::sleep(Duration::from_millis(100));
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         sender.leave(SOON).expect("leave");
         let error = send.join().expect("no panic").expect_err("no room");
         assert!(matches!(error, SendError::Left), "{error:?}");
@@ -229,7 +238,7 @@ fn a_frozen_receiver_of_a_multicast_keeps_the_message_from_another() {
         let send = s.spawn(|| sender.send_timeout(message, Some(Duration::from_secs(20))));
         // Until it sleeps.
         std::thread::sleep(Duration::from_millis(100));
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while busy.recv(SOON).expect("recv").payload.format == 0 {}
         assert!(start.elapsed() < Duration::from_secs(3), "it waits");
         while frozen.recv(SOON).expect("recv").payload.format == 0 {}
@@ -242,14 +251,81 @@ fn a_frozen_receiver_of_a_multicast_keeps_the_message_from_another() {
 fn a_large_message_that_waits_is_copied_again_and_again() {
     const HUGE: usize = 32 << 20;
     const COUNT: u32 = 100;
-    let ([(sender, _r), (_s, _far), (_t, other)], _) = left_behind("copied", HUGE);
-    // Until it waits.
-    std::thread::sleep(Duration::from_millis(300));
-    let before = cpu();
-    for _ in 0..COUNT {
-        sender.send(message("other", 1)).expect("it goes on");
-        other.recv(SOON).expect("it goes on");
+    let full_rings = left_behind("copied", HUGE, |s| fill(s, "far"));
+    // There is a place in the ring, but the block's memory is one handle too many.
+    let many_handles = left_behind("copied", HUGE, |s| fill_with(s, || with_region("far")));
+    for ([(sender, _r), (_s, _far), (_t, other)], _) in [full_rings, many_handles] {
+        // Until it waits.
+        std::thread::sleep(Duration::from_millis(300));
+        let before = cpu();
+        for _ in 0..COUNT {
+            sender.send(message("other", 1)).expect("it goes on");
+            other.recv(SOON).expect("it goes on");
+        }
+        let each = (cpu() - before) / COUNT;
+        assert!(each < Duration::from_millis(2), "{each:?} each");
     }
-    let each = (cpu() - before) / COUNT;
-    assert!(each < Duration::from_millis(2), "{each:?} each");
+}
+
+/// Whoever takes a message keeps its link awake, so that its sender rings for no other: not for the one that sleeps, either.
+#[test]
+fn a_thread_that_waits_sleeps_through_what_one_that_only_tries_has_left() {
+    for polled in [false, true] {
+        let bus = name("tries");
+        let options = Options::new(bus.as_str(), label!("far"), "token").spin(Duration::ZERO);
+        let (_s, far) = ipmb::join::<(), BytesMessage>(options, SOON).expect("join");
+        let (sender, _r) = join(&bus, "near");
+        if polled {
+            assert!(common::is_ready(&far, Duration::from_secs(1)));
+        }
+        for round in 0..300 {
+            std::thread::scope(|s| {
+                let (said, heard) = mpsc::channel();
+                let (stop, stopped) = mpsc::channel::<()>();
+                let (far, also) = (&far, said.clone());
+                let waits = s.spawn(move || {
+                    let got = far.recv(Some(Duration::from_secs(10)));
+                    let _ = also.send(());
+                    got
+                });
+                s.spawn(move || {
+                    let goes_on = || stopped.try_recv() == Err(mpsc::TryRecvError::Empty);
+                    while far.try_recv().is_err() && goes_on() {}
+                    let _ = said.send(());
+                });
+                // Until one sleeps and the other tries.
+                std::thread::sleep(Duration::from_micros(300));
+                sender.send(message("far", 1)).expect("the first");
+                heard.recv().expect("no panic");
+                sender.send(message("far", 2)).expect("the second");
+                let start = Instant::now();
+                waits.join().expect("no panic").expect("one of them");
+                drop(stop);
+                let late = start.elapsed() > Duration::from_secs(5);
+                assert!(!late, "polled {polled}, round {round}");
+            });
+            while far.try_recv().is_ok() {}
+        }
+    }
+}
+
+/// The same of one that waits in an event loop, and of one that waits in `recv`.
+#[test]
+fn an_event_loop_sleeps_through_what_a_thread_that_waits_has_left() {
+    let bus = name("loop");
+    let (_s, far) = join(&bus, "far");
+    let (sender, _r) = join(&bus, "near");
+    let ready = |time| common::is_ready(&far, Duration::from_millis(time));
+    while ready(0) {
+        assert!(matches!(far.try_recv(), Err(RecvError::Empty)));
+    }
+    for size in 1..3 {
+        sender.send(message("far", size)).expect("send");
+        // It gets the first; the second comes when nobody waits there.
+        if size == 1 {
+            assert_eq!(far.recv(SOON).expect("recv").payload.data.len(), 1);
+        }
+    }
+    assert!(ready(10_000));
+    assert_eq!(far.try_recv().expect("recv").payload.data.len(), 2);
 }

@@ -26,6 +26,7 @@ use crate::{
 };
 use std::{
     cell::UnsafeCell,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
     sync::PoisonError,
     time::Duration,
@@ -78,6 +79,8 @@ pub(crate) struct Guard<'l, T> {
     bias: u64,
     /// The ordinary lock, if that is how it is held. Given back after the bias.
     slow: Option<MutexGuard<'l, Slow>>,
+    /// As one to the value, it is shared between threads only if that may be.
+    value: PhantomData<&'l mut T>,
 }
 
 /// The running thread: a number that no other has while it lives, not 0, with nothing in the bits of [`NUMBER`].
@@ -140,6 +143,7 @@ impl<T> BiasedLock<T> {
                         lock: self,
                         bias,
                         slow: None,
+                        value: PhantomData,
                     };
                 }
                 self.leave(bias);
@@ -198,6 +202,7 @@ impl<T> BiasedLock<T> {
             lock: self,
             bias,
             slow: Some(slow),
+            value: PhantomData,
         }
     }
 

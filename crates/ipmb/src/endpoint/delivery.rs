@@ -256,8 +256,7 @@ fn attempt<'c>(
         return (outbox, Err(Attempt::NoLink));
     };
     let handles = sending.objects.len() + sending.regions.len();
-    let place = link.out.may_write_block(handles);
-    let lease = match place.and_then(|()| link.out.lease(len, sending.head.len())) {
+    let lease = match link.out.lease_to_send(len, sending.head.len(), handles) {
         Ok(lease) => lease,
         Err(refusal) => {
             let result = outbox.count(Err(refusal), len);

@@ -11,6 +11,8 @@ mod delivery;
 mod gate;
 mod inbox;
 mod loan;
+#[cfg(all(test, not(loom)))]
+mod meanwhile;
 #[cfg(all(test, loom))]
 mod model;
 mod outbox;

@@ -205,12 +205,13 @@ fn wait_for_space<'c>(
     }
     // While there was a leader nobody else listened to the receiver.
     drop(leader);
-    if waited.map_err(io_error)?.1 && is_there {
+    let hung_up = waited.as_ref().is_ok_and(|(_, hung_up)| *hung_up);
+    if hung_up && is_there {
         outbox.drop_link(core, target, "the receiver is gone");
     } else if outbox.held > 0 {
         outbox.pump(core);
     }
-    Ok(())
+    waited.map(drop).map_err(io_error)
 }
 
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if

@@ -49,6 +49,11 @@ impl<T> EndpointSender<T> {
         }
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn core(&self) -> &Arc<super::Core> {
+        &self.endpoint.core
+    }
+
     /// Leaves the bus in good order: parked messages and, if it is here, the controller's role are handed over. Afterwards
     /// both halves' calls fail with `Left`. Blocks at most for `timeout` (`None`: for ever).
     ///

@@ -289,10 +289,28 @@ impl Outgoing {
         self.given_up = self.given_up.wrapping_add(1);
     }
 
-    /// Whether a block with so many handles beside it could be sent now. To be asked before a block is filled.
-    pub(crate) fn may_write_block(&mut self, handles: usize) -> Result<(), Refusal> {
+    /// Gives a block back that was leased under the same lock: for nobody else has it ever been taken.
+    pub(crate) fn take_back(&mut self, lease: &Lease) {
+        self.pool.abandon(lease);
+    }
+
+    /// A block as [`Outgoing::lease`] has it, if it could be sent now with so many handles beside it.
+    pub(crate) fn lease_to_send(
+        &mut self,
+        len: usize,
+        front: usize,
+        handles: usize,
+    ) -> Result<Lease, Refusal> {
         self.make_room(RecordHead::LARGEST_OF_BLOCK)?;
-        self.may_send_handles(handles)
+        self.may_send_handles(handles)?;
+        let lease = self.lease(len, front)?;
+        if self.pool.is_fresh(&lease)
+            && let Err(refusal) = self.may_send_handles(handles + 1)
+        {
+            self.take_back(&lease);
+            return Err(refusal);
+        }
+        Ok(lease)
     }
 
     /// Writes a message that has no handles and differs from the last one in its payload only. False, and nothing is

@@ -230,6 +230,12 @@ impl Pool {
         }
     }
 
+    /// Whether the receiver does not have the block's memory yet.
+    pub(crate) fn is_fresh(&self, lease: &Lease) -> bool {
+        let block = self.blocks.get(lease.number).and_then(Option::as_ref);
+        block.is_some_and(|block| !block.known)
+    }
+
     /// The reference to put into a record, and the memory to send along if the receiver does not have it.
     pub(crate) fn reference(&self, lease: &Lease) -> Option<(BlockRef, Option<&Memory>)> {
         let block = self.blocks.get(lease.number)?.as_ref()?;

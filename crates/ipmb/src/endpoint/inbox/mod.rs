@@ -75,8 +75,10 @@ struct State {
     until_look: usize,
     /// Looks at the links that sleep, so far.
     looks: u32,
-    /// A thread sleeps on the set.
-    led: bool,
+    /// Threads that sleep on the set: one, and others that only try.
+    asleep: u32,
+    /// Somebody waits for the set elsewhere: a receive that only tried has said that there is nothing, and none has tried since.
+    said_empty: bool,
     waiting: usize,
     local: VecDeque<Local>,
     scratch: Vec<u8>,
@@ -143,7 +145,8 @@ impl Inbox {
                 turn: 0,
                 until_look: 0,
                 looks: 0,
-                led: false,
+                asleep: 0,
+                said_empty: false,
                 waiting: 0,
                 local: VecDeque::new(),
                 scratch: Vec::new(),
@@ -244,7 +247,7 @@ impl Inbox {
             state.stats.received += 1;
             state.stats.received_bytes += record.len as u64;
             let payload = decode::<R>(link, &record, &mut state.scratch);
-            if state.waiting > 0 && !state.led {
+            if state.waiting > 0 && state.asleep == 0 {
                 self.followers.notify_one();
             }
             return match payload {
@@ -298,6 +301,7 @@ impl Inbox {
     ) -> Result<Message<R>, RecvError> {
         let mut deadline = None;
         let mut skipped = 0u32;
+        state.said_empty &= matches!(patience, Patience::For(_));
         loop {
             let result = match self.find(&mut state) {
                 Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record),
@@ -311,15 +315,13 @@ impl Inbox {
                 }
             };
             if let Some(result) = result {
-                if state.waiting > 0 && !state.led {
-                    self.followers.notify_one();
-                }
+                self.let_others_look(&mut state);
                 return result;
             }
             skipped += 1;
             if skipped % SKIPS == 0 {
                 let given_up = self.give_up_skipping(patience, &mut deadline);
-                given_up.map_err(|e| self.without(&state, e))?;
+                given_up.map_err(|e| self.without(&mut state, e))?;
             }
         }
     }
@@ -433,8 +435,8 @@ impl Inbox {
         deadline: &mut Option<Option<Instant>>,
     ) -> Result<Guard<'s, State>, RecvError> {
         // It was said before the look that found nothing.
-        if let Some(error) = &state.verdict {
-            return Err(self.without(&state, error.clone()));
+        if let Some(error) = state.verdict.clone() {
+            return Err(self.without(&mut state, error));
         }
         let Patience::For(timeout) = patience else {
             if self.polled.load(Ordering::Relaxed) {
@@ -446,7 +448,8 @@ impl Inbox {
                     let rang;
                     (state, rang) = self.sleep(state, Some(Duration::ZERO));
                     if !rang {
-                        return Err(self.without(&state, RecvError::Empty));
+                        state.said_empty = true;
+                        return Err(self.without(&mut state, RecvError::Empty));
                     }
                 }
             }
@@ -461,23 +464,35 @@ impl Inbox {
             if self.has_something(&state) {
                 return Ok(state);
             }
-            return Err(self.without(&state, RecvError::Empty));
+            return Err(self.without(&mut state, RecvError::Empty));
         };
         // The clock is read only when there is nothing to do.
         let deadline = deadline_of(timeout, deadline);
         if deadline.is_some_and(|d| d <= Instant::now()) {
-            return Err(self.without(&state, RecvError::Timeout));
+            return Err(self.without(&mut state, RecvError::Timeout));
         }
         Ok(self.wait(state, deadline))
     }
 
     /// A receive ends without a message, and may have been the one that was woken: the next one looks for itself.
     #[cold]
-    fn without(&self, state: &State, error: RecvError) -> RecvError {
-        if state.waiting > 0 && !state.led {
+    fn without(&self, state: &mut State, error: RecvError) -> RecvError {
+        self.let_others_look(state);
+        error
+    }
+
+    /// A receive ends. Whoever sleeps on the set, here or elsewhere, is not rung for by links that this thread has woken, and may have
+    /// lost the rings that this one heard.
+    #[inline]
+    fn let_others_look(&self, state: &mut State) {
+        if state.asleep == 0 && state.waiting > 0 {
             self.followers.notify_one();
         }
-        error
+        let others = state.asleep > 0 || state.said_empty;
+        if others && (!state.active.is_empty() || self.has_something(state)) {
+            state.said_empty = false;
+            self.local.ring();
+        }
     }
 
     fn has_something(&self, state: &State) -> bool {

@@ -20,10 +20,10 @@ impl Inbox {
         mut state: Guard<'s, State>,
         deadline: Option<Instant>,
     ) -> Guard<'s, State> {
-        if state.led {
+        if state.asleep > 0 {
             state.waiting += 1;
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            state = state.wait(&self.followers, left, |state| state.led);
+            state = state.wait(&self.followers, left, |state| state.asleep > 0);
             state.waiting -= 1;
             return state;
         }
@@ -117,14 +117,14 @@ impl Inbox {
     ) -> (Guard<'s, State>, bool) {
         let mut events = std::mem::take(&mut state.events);
         events.clear();
-        state.led = true;
+        state.asleep += 1;
         drop(state);
         if let Err(e) = self.set.wait(&mut events, timeout) {
             log::error!("cannot wait for messages: {e}");
         }
         let mut state = self.state();
-        state.led = false;
-        if state.waiting > 0 {
+        state.asleep -= 1;
+        if state.waiting > 0 && state.asleep == 0 {
             self.followers.notify_one();
         }
         let rang = !events.is_empty();
@@ -136,7 +136,7 @@ impl Inbox {
     /// Hears bells and hang-ups without sleeping. A side that is never idle would not learn whose senders are gone.
     pub(super) fn listen(&self, state: &mut State) {
         // The thread that sleeps hears them.
-        if state.led {
+        if state.asleep > 0 {
             return;
         }
         let mut events = std::mem::take(&mut state.events);

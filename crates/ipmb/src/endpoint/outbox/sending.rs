@@ -142,13 +142,13 @@ impl Outbox {
         let written = if link.out.fits_inline(len) {
             link.out.write(&parcel, origin, deadline)
         } else {
-            let place = link.out.may_write_block(borrowed.len());
-            match place.and_then(|()| link.out.lease(len, message.head.len())) {
+            let front = message.head.len();
+            match link.out.lease_to_send(len, front, borrowed.len()) {
                 Ok(lease) => {
                     lease.fill(message.head, message.tail);
                     let written = link.out.write_block(&parcel, &lease, origin, deadline);
                     if written.is_err() {
-                        link.out.abandon(&lease);
+                        link.out.take_back(&lease);
                     }
                     written
                 }

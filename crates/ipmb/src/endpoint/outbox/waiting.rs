@@ -226,16 +226,15 @@ impl Outbox {
         if self.holding && self.is_held(core, Some(target)) {
             return Some(Attempt::Held);
         }
+        // Before they are tried: the ring for what comes later may be taken out of the channel by who waits with this lack.
+        let lack = self.link(target).map(|link| link.out.lack());
         self.pump(core);
         let waiting = std::mem::take(&mut self.waiting);
         let mut found = waiting.iter().filter(|w| w.found);
         let queue = found.any(|w| self.targets_of(w).contains(&target));
         self.waiting = waiting;
         // Others wait before it, and it waits as they do; without a link, until the serving thread has sent them.
-        queue.then(|| match self.link(target) {
-            Some(link) => Attempt::Full(link.out.lack()),
-            None => Attempt::Held,
-        })
+        queue.then(|| lack.map_or(Attempt::Held, Attempt::Full))
     }
 
     /// Keeps a message until somebody matches, or its time is over.

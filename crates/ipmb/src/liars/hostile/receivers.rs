@@ -1,13 +1,16 @@
 //! The receiver of a link lies to its sender.
 
 use super::{
-    Victim,
+    SOON, Victim,
     link::{AT_ACCEPTED, AT_INDEX, AT_RELEASED, half, word},
     logged,
     member::Liar,
 };
 use crate::{
-    BytesMessage, Message, Selector, label,
+    BytesMessage, Message, Selector,
+    control::membership::Events,
+    crash::meanwhile,
+    label,
     sync::process::{AtomicBool, Ordering},
     sys::{Channel, Handle, Mapping, Memory, Protection},
 };
@@ -65,6 +68,29 @@ fn liar(victim: &Victim, data: Vec<u8>) -> (Liar, HandReceiver) {
     victim.sender.send(message("liar", data)).unwrap();
     let link = HandReceiver::accept(liar.introduced());
     (liar, link)
+}
+
+/// It says nothing, so that the controller may still put off its introduction: here, while a large message is copied to it.
+#[test]
+fn a_link_that_is_put_off_in_the_middle_of_a_message_ends() {
+    let victim = Victim::new("put off");
+    let liar = Liar::join(&victim.options, &label!("liar"));
+    let large = || message("liar", vec![2; 100_000]);
+    victim.sender.send(message("liar", vec![1])).unwrap();
+    // With the block, so that the first point is in the middle of the copy.
+    let loan = victim
+        .sender
+        .loan(&Selector::unicast("liar"), 100_000, None);
+    drop(loan.unwrap());
+    let core = victim.sender.core().clone();
+    let number = core.outbox().link(liar.id).unwrap().number;
+    let put_off = move || core.put_off(number);
+    let (sent, happened) = meanwhile(1, put_off, || victim.sender.send_timeout(large(), SOON));
+    assert!(happened);
+    sent.unwrap();
+    let core = victim.sender.core();
+    assert!(core.outbox().link_of(liar.id, number).is_some(), "it ended");
+    assert_eq!(victim.sender.stats().sent, 2);
 }
 
 /// The receiver maps the ring it is given for reading only, and nothing else: it cannot change what others receive.
