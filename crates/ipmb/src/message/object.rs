@@ -90,7 +90,9 @@ mod tests {
         let copy = object.clone().unwrap();
         assert_ne!(copy.as_raw(), object.as_raw());
         drop(object);
-        File::from(Handle::from(copy)).write_all(b"x").unwrap();
+        let mut same = sys::handle_into_file(copy.into());
+        same.write_all(b"x").unwrap();
+        drop(same);
         file.rewind().unwrap();
         let mut byte = [0];
         file.read_exact(&mut byte).unwrap();

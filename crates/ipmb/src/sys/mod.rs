@@ -85,8 +85,11 @@
 //! whose names a sandbox of macOS lets pass. `end_at_once`, for tests,
 //! ends the process as a kill would.
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_os = "macos")))]
 #[path = "handles/unix.rs"]
+mod handles;
+#[cfg(target_os = "macos")]
+#[path = "handles/macos.rs"]
 mod handles;
 #[cfg(windows)]
 #[path = "handles/windows.rs"]
@@ -107,6 +110,8 @@ macro_rules! call {
     };
 }
 
+#[cfg(any(target_os = "macos", test))]
+mod ports;
 mod received;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
@@ -143,9 +148,12 @@ mod shell;
 use shell as backend;
 
 pub(crate) use handles::{
-    AsHandle, BorrowedHandle, Handle, RawHandle, handle_as_raw, handle_from_raw, handle_into_raw,
-    owned_handle_traits, waitable_traits,
+    AsHandle, BorrowedHandle, BorrowedWaitable, Handle, RawHandle, handle_as_raw, handle_from_raw,
+    handle_into_raw, owned_handle_traits, waitable, waitable_traits,
 };
+
+#[cfg(all(test, any(unix, windows)))]
+pub(crate) use handles::handle_into_file;
 
 // Named one by one, so that a backend that lacks something does not compile.
 #[cfg(test)]

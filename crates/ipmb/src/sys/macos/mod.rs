@@ -19,9 +19,12 @@
 //!
 //! Statements about the kernel are those of its published source (xnu, `bsd/kern`).
 
+mod channel;
 mod handle;
 mod held;
 mod libproc;
+pub(super) mod mach;
+mod mailbox;
 mod memory;
 mod owner;
 mod process;
@@ -30,36 +33,43 @@ mod socket;
 mod wake;
 
 pub(crate) use super::unix::{
-    closing::{Closing, dispose},
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };
-pub(crate) use handle::{Kept, Spare, duplicate, keep};
+pub(crate) use channel::{Channel, Peer};
+pub(crate) use handle::{Kept, Spare, dispose, duplicate, keep};
 #[cfg(test)]
 pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::Held;
-pub(crate) use memory::{Mapping, Memory, Protection, Seal, prepare};
+pub use mach::SendRight;
+pub(crate) use mailbox::Closing;
+pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
-#[cfg(fault)]
-pub(crate) use process::end_at_once;
 #[cfg(fault)]
 pub(crate) use process::end_at_once;
 pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
-pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
+pub(crate) use socket::MAX_HANDLES;
 pub(crate) use wake::{
     AsSource, Bell, Event, Interest, Ringer, SourceRef, WaitSet, bell, wait_for,
 };
 
-use super::unix::{above_stdio, fork, lock_file};
+use super::unix::{above_stdio, closing, fork, lock_file};
 use crate::error::Resource;
 use rustix::{
     fd::{FromRawFd, OwnedFd, RawFd},
     io::{Errno, FdFlags},
 };
 use std::io;
+
+/// Notes the application group, and registers where ports arrive.
+pub(crate) fn prepare(app_group: Option<&str>) -> io::Result<()> {
+    memory::note_app_group(app_group);
+    mailbox::open();
+    Ok(())
+}
 
 /// Takes over a descriptor that a call has just returned: close-on-exec, never one of 0–2. macOS has no calls that make
 /// descriptors so from the start; a program that another thread starts at this very moment gets a copy.
