@@ -42,7 +42,7 @@ const RCV_AUDIT: c_int = 0x0300_0000;
 /// `MACH_SEND_NO_BUFFER`; `MACH_RCV_TOO_LARGE`.
 const SEND_NOBODY: c_int = 0x1000_0003;
 const SEND_FULL: c_int = 0x1000_0004;
-const SEND_NO_RIGHT: c_int = 0x1000_0007;
+const SEND_NO_RIGHT: c_int = 0x1000_000a;
 const SEND_NO_BUFFER: c_int = 0x1000_000d;
 const RCV_TOO_LARGE: c_int = 0x1000_4004;
 /// `MACH_RCV_HEADER_ERROR` and `MACH_RCV_BODY_ERROR`, which come with what ran out, in the bits of `MACH_MSG_MASK`.

@@ -1,7 +1,8 @@
 //! Where the ports of packets arrive: one registered port per process, its *mailbox*.
 //!
-//! It is registered with launchd under a name that whoever wants to send can make: of the application group, if there is one, the
-//! process's number and its start time. Who has registered that name is who gets the ports. See `SECURITY.md`.
+//! It is registered with launchd under a name that whoever wants to send can make: of the application group, if there is one, and the
+//! process's number. (Its start time would be harder to guess, but a sandbox need not let anybody else ask for it.) Who has
+//! registered that name is who gets the ports; see `SECURITY.md`. launchd frees it when the port is gone.
 //!
 //! A letter is sent before its packet, so whoever has the packet finds the letter on the shelf, or in the mailbox still.
 //! All that empty the mailbox do it under the lock of the shelf, so nothing is ever on its way between the two. A thread empties
@@ -14,7 +15,6 @@ use super::{
     fork::{forked_since, generation},
     mach::{self, Came, Name, SendRight},
     memory::app_group,
-    start_time,
 };
 use crate::{
     sync::process::{AtomicPtr, Ordering},
@@ -84,7 +84,7 @@ fn mailbox() -> &'static Mailbox {
 fn name_of(pid: u32) -> io::Result<CString> {
     let group = app_group().map(|group| format!("{group}."));
     let group = group.unwrap_or_default();
-    let name = format!("{group}ipmb.{pid}.{}", start_time(pid));
+    let name = format!("{group}ipmb.{pid}");
     if name.len() >= mach::NAME_MAX {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -100,7 +100,7 @@ pub(super) fn open() {
     if state.port.is_none() {
         match name_of(super::pid()).and_then(|name| mach::register(&name)) {
             Ok(port) => state.port = Some(port),
-            Err(e) => log::debug!("no Mach ports can be sent to this process: {e}"),
+            Err(e) => log::warn!("no Mach ports can be sent to this process: {e}"),
         }
     }
 }

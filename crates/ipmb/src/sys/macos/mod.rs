@@ -1,7 +1,7 @@
 //! macOS 11 and later. Built, linted and linked by the project, but never run by it: see `README.md`.
 //!
 //! It is made of Unix sockets, POSIX shared memory and kqueue, and not of Mach ports, although those have a few
-//! properties that one would like to have. What decided:
+//! properties that one would like to have. Objects of the program can be ports all the same, and go their own way (`mailbox.rs`). What decided:
 //!
 //! * **The name.** A Mach service is registered with launchd, in the namespace of one login session: a user's programs in another
 //!   session, root and other users do not find it. launchd learns of its holder's death by a message, so the name is free some
@@ -12,9 +12,8 @@
 //!   asked for, by the number of the process that touched the socket last; it says nothing that the credentials do not.)
 //! * **Introductions are repeated.** When the controller dies, a sender offers a link to the next one again. A descriptor can be sent
 //!   as often as one likes; the right to receive from a port can be moved once, and would be lost with the controller.
-//! * **Every handle is a descriptor**, as on other Unixes: programs need no second way to use an object.
 //!
-//! What it costs is said where it is paid: `socket.rs` (packets, handles under way), `memory.rs` (read-only memory), `held.rs`
+//! What it costs is said where it is paid: `channel.rs` (packets, handles under way), `memory.rs` (read-only memory), `held.rs`
 //! (counting), `rendezvous.rs` (files).
 //!
 //! Statements about the kernel are those of its published source (xnu, `bsd/kern`).
