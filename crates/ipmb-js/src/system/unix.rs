@@ -1,7 +1,7 @@
 //! Unix: descriptors, which libuv polls.
 
 use super::uv::{CloseCallback, Handle, Memory, Told, Uv, functions, tell};
-use ipmb::EndpointReceiver;
+use ipmb::{EndpointReceiver, Object};
 use std::{
     cell::Cell,
     ffi::{CStr, c_int, c_void},
@@ -27,6 +27,12 @@ pub(crate) type Teller = io::PipeWriter;
 
 pub(crate) fn source_of<R>(receiver: &EndpointReceiver<R>) -> io::Result<Source> {
     receiver.as_fd().try_clone_to_owned()
+}
+
+/// The source that an object is, of those that the library makes to be waited for.
+#[allow(clippy::unnecessary_fallible_conversions)] // On macOS an object can be a port.
+pub(crate) fn source_in(object: Object) -> io::Result<Source> {
+    Source::try_from(object).map_err(io::Error::other)
 }
 
 pub(crate) fn teller() -> io::Result<(Source, Teller)> {

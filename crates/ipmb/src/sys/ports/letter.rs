@@ -129,7 +129,6 @@ mod tests {
             ("a right to answer", change(0, good[0] | 18)),
             ("a port to answer to", change(2, 44)),
             ("another kind", change(5, 1)),
-            ("no ports", change(6, 0)),
             ("more ports than are there", change(6, 3)),
             ("more than there can be", change(6, u32::MAX)),
             ("a short size", change(1, good[1] - 4)),
@@ -147,9 +146,8 @@ mod tests {
         for len in 0..good.len() {
             assert!(Letter::read(&good[..len]).is_none(), "{len} words of it");
         }
-        let mut many = arrived(MOST);
-        many[6] += 1;
-        many[1] += 4 * PORT as u32;
+        assert!(Letter::read(&arrived(0)).is_none());
+        let many = arrived(MOST + 1);
         assert!(Letter::read(&many).is_none(), "one more than there can be");
     }
 }
