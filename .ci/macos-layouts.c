@@ -1,7 +1,9 @@
 // What the macOS backend (crates/ipmb/src/sys/macos) takes for granted of the system's headers. The numbers of structures stand
-// in libproc.rs, too, where the compiler holds them against the Rust definitions; constants are those of libproc.rs or the crate libc.
+// in libproc.rs, too, where the compiler holds them against the Rust definitions, and as places of words in ports/letter.rs; constants are
+// those of libproc.rs, mach.rs, ports/letter.rs or the crate libc.
 #include <fcntl.h>
 #include <libproc.h>
+#include <mach/mach.h>
 #include <mach/vm_inherit.h>
 #include <poll.h>
 #include <stddef.h>
@@ -99,3 +101,61 @@ IS(F_WRLCK, 3);
 IS(F_DUPFD_CLOEXEC, 67);
 IS(VM_INHERIT_NONE, 2);
 SIZE(off_t, 8);
+
+SIZE(mach_port_t, 4);
+SIZE(kern_return_t, 4);
+SIZE(mach_msg_return_t, 4);
+SIZE(mach_msg_option_t, 4);
+SIZE(mach_msg_size_t, 4);
+SIZE(mach_msg_timeout_t, 4);
+SIZE(mach_port_right_t, 4);
+SIZE(mach_port_delta_t, 4);
+SIZE(mach_port_flavor_t, 4);
+SIZE(mach_msg_type_name_t, 4);
+SIZE(mach_msg_header_t, 24);
+AT(mach_msg_header_t, msgh_bits, 0);
+AT(mach_msg_header_t, msgh_size, 4);
+AT(mach_msg_header_t, msgh_remote_port, 8);
+AT(mach_msg_header_t, msgh_local_port, 12);
+AT(mach_msg_header_t, msgh_voucher_port, 16);
+AT(mach_msg_header_t, msgh_id, 20);
+SIZE(mach_msg_body_t, 4);
+AT(mach_msg_body_t, msgh_descriptor_count, 0);
+SIZE(mach_msg_port_descriptor_t, 12);
+AT(mach_msg_port_descriptor_t, name, 0);
+SIZE(mach_msg_audit_trailer_t, 52);
+AT(mach_msg_audit_trailer_t, msgh_trailer_type, 0);
+AT(mach_msg_audit_trailer_t, msgh_trailer_size, 4);
+AT(mach_msg_audit_trailer_t, msgh_audit, 20);
+AT(audit_token_t, val[5], 20);
+SIZE(mach_msg_max_trailer_t, 68);
+SIZE(mach_port_limits_t, 4);
+IS(MACH_PORT_LIMITS_INFO, 1);
+IS(MACH_PORT_LIMITS_INFO_COUNT, 1);
+IS(MACH_PORT_QLIMIT_LARGE, 1024);
+IS(MACH_PORT_NULL, 0);
+IS(MACH_PORT_DEAD, 0xffffffffu);
+IS(MACH_PORT_RIGHT_SEND, 0);
+IS(MACH_PORT_RIGHT_RECEIVE, 1);
+IS(MACH_PORT_RIGHT_DEAD_NAME, 4);
+IS(MACH_MSGH_BITS_COMPLEX, 0x80000000u);
+IS(MACH_MSGH_BITS_REMOTE_MASK, 0x1f);
+IS(MACH_MSG_TYPE_PORT_SEND, 17);
+IS(MACH_MSG_TYPE_COPY_SEND, 19);
+IS(MACH_MSG_TYPE_MAKE_SEND, 20);
+IS(MACH_MSG_TYPE_MAKE_SEND_ONCE, 21);
+IS(MACH_MSG_TRAILER_FORMAT_0, 0);
+IS(MACH_SEND_MSG, 1);
+IS(MACH_RCV_MSG, 2);
+IS(MACH_RCV_LARGE, 4);
+IS(MACH_SEND_TIMEOUT, 0x10);
+IS(MACH_RCV_TIMEOUT, 0x100);
+IS(MACH_RCV_TRAILER_TYPE(MACH_MSG_TRAILER_FORMAT_0) | MACH_RCV_TRAILER_ELEMENTS(MACH_RCV_TRAILER_AUDIT), 0x03000000);
+IS(MACH_MSG_MASK, 0x3e00);
+IS(MACH_SEND_INVALID_DEST, 0x10000003);
+IS(MACH_SEND_TIMED_OUT, 0x10000004);
+IS(MACH_SEND_INVALID_RIGHT, 0x1000000a);
+IS(MACH_SEND_NO_BUFFER, 0x1000000d);
+IS(MACH_RCV_TOO_LARGE, 0x10004004);
+IS(MACH_RCV_HEADER_ERROR, 0x1000400b);
+IS(MACH_RCV_BODY_ERROR, 0x1000400c);

@@ -189,7 +189,8 @@ typedef void *Label;
 /// An expression over labels, which says who gets a message. Owned by the caller: free it with ipmb_label_op_drop.
 typedef void *LabelOp;
 
-/// A kernel object: on Unix, a file descriptor.
+/// A kernel object: on Unix, a file descriptor; on macOS, the name of a right to send to a Mach port, which for a
+/// descriptor is its file port (fileport_makeport); on Windows, a HANDLE.
 typedef uint64_t Object;
 
 /// A handle of a memory that processes share without copying it. Owned by the caller: free it with

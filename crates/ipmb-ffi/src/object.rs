@@ -1,8 +1,9 @@
-//! Kernel objects: file descriptors or handles, which C holds as a number that is wide enough for every system.
+//! Kernel objects: file descriptors, ports or handles, which C holds as a number that is wide enough for every system.
 
 use crate::{border, code::ErrorCode, system};
 
-/// A kernel object: on Unix, a file descriptor.
+/// A kernel object: on Unix, a file descriptor; on macOS, the name of a right to send to a Mach port, which for a
+/// descriptor is its file port (fileport_makeport); on Windows, a HANDLE.
 pub type Object = u64;
 
 /// Closes an object that the caller owns. 0 is fine: it is what the functions of this library return for no object.

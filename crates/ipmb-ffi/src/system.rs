@@ -11,13 +11,27 @@ pub(crate) fn is_exhausted(error: &std::io::Error) -> bool {
 
 #[cfg(unix)]
 mod here {
-    use crate::{code::Failure, object::Object};
+    use crate::code::Failure;
     use std::{
         ffi::c_int,
-        os::fd::{AsFd, AsRawFd, RawFd},
+        os::fd::{AsFd, AsRawFd},
     };
 
+    pub(crate) use super::objects::{number, take};
+
     pub(crate) const EXHAUSTED: &[i32] = &[libc::EMFILE, libc::ENFILE, libc::ENOMEM];
+
+    /// What one can wait for.
+    pub(crate) fn waitable(receiver: &impl AsFd) -> Result<c_int, Failure> {
+        Ok(receiver.as_fd().as_raw_fd())
+    }
+}
+
+/// Objects are descriptors.
+#[cfg(all(unix, not(target_os = "macos")))]
+mod objects {
+    use crate::{code::Failure, object::Object};
+    use std::os::fd::RawFd;
 
     /// Takes a descriptor over.
     ///
@@ -40,10 +54,46 @@ mod here {
     pub(crate) fn number(descriptor: RawFd) -> Result<Object, Failure> {
         Object::try_from(descriptor).map_err(|_| Failure::argument("a negative descriptor"))
     }
+}
 
-    /// What one can wait for.
-    pub(crate) fn waitable(receiver: &impl AsFd) -> Result<c_int, Failure> {
-        Ok(receiver.as_fd().as_raw_fd())
+/// Objects are Mach ports; the port of a descriptor is its file port.
+#[cfg(target_os = "macos")]
+mod objects {
+    use crate::{code::Failure, object::Object};
+
+    unsafe extern "C" {
+        static mach_task_self_: u32;
+        fn mach_port_type(task: u32, name: u32, kind: *mut u32) -> i32;
+    }
+
+    /// `MACH_PORT_TYPE_SEND` and `MACH_PORT_TYPE_DEAD_NAME`, which the former becomes when the port is gone.
+    const SEND_OR_DEAD: u32 = 1 << 16 | 1 << 20;
+
+    /// Takes a right to send over.
+    ///
+    /// # Safety
+    /// The caller owns it.
+    pub(crate) unsafe fn take(object: Object) -> Result<ipmb::Object, Failure> {
+        let name = u32::try_from(object)
+            .map_err(|_| Failure::argument(format!("the object {object} is no port")))?;
+        let mut kind = 0;
+        // SAFETY: only asks; fails for a name that this process does not have.
+        let code = unsafe { mach_port_type(mach_task_self_, name, &raw mut kind) };
+        if code != 0 || kind & SEND_OR_DEAD == 0 {
+            return Err(Failure::argument(format!(
+                "the object {object} is no right to send to a port in this process"
+            )));
+        }
+        // SAFETY: it is one, and the caller gives it away.
+        Ok(unsafe { ipmb::Object::from_raw(name) })
+    }
+
+    /// The name of a port. 0: there can be none for the descriptor.
+    pub(crate) fn number(port: u32) -> Result<Object, Failure> {
+        match port {
+            0 => Err(Failure::argument("there can be no port for the descriptor")),
+            port => Ok(port.into()),
+        }
     }
 }
 

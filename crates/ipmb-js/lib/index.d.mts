@@ -170,8 +170,8 @@ export class Receiver implements AsyncIterable<Message> {
  * {@link Object.close}, or when it is collected.
  *
  * Numbers are always descriptors as Node's `fs` has them. On Windows those are entries of a table of Node's own, which
- * has some for files, pipes and devices only. Of other handles (events, processes, …) there is no number, but they can be
- * received, sent on and closed.
+ * has some for files, pipes and devices only. Of other handles (events, processes, …; on macOS, Mach ports that are no
+ * files) there is no number, but they can be received, sent on and closed.
  */
 export class Object {
   private constructor();

@@ -2,7 +2,7 @@
 
 use crate::{
     ends,
-    fail::{Fail, INVALID_ARGUMENT, Result, closed, fail, of_send},
+    fail::{Fail, INVALID_ARGUMENT, Result, closed, fail, io, of_send},
     hot::Table,
     join::Refused,
     label_op::LabelOp,
@@ -11,7 +11,7 @@ use crate::{
     outbound::Outbound,
     poller::Poller,
     region::{JsRegion, region_of},
-    system::Source,
+    system::source_in,
 };
 use ipmb::{EndpointSender, MemoryRegion, Message, Object, Selector};
 use napi::{
@@ -207,7 +207,9 @@ impl NativeSender {
                 Some(poller) => poller,
                 None => {
                     let object = lines.sender().room_object().map_err(|e| of_send(&e))?;
-                    poller.insert(Poller::new(env, Source::from(object), &callback)?)
+                    let source =
+                        source_in(object).map_err(|e| io("a descriptor to wait for", &e))?;
+                    poller.insert(Poller::new(env, source, &callback)?)
                 }
             };
             poller.hold(true)?;

@@ -8,6 +8,7 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
+#[allow(clippy::unnecessary_fallible_conversions)] // On macOS an object can be a port that is no file.
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = format!("example.object.{}", std::process::id());
     let (_, receiver) = ipmb::join::<(), String>(Options::new(&*bus, label!("earth"), ""), None)?;
@@ -25,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("received: {}", message.payload);
     if let Some(object) = message.objects.pop() {
         let mut text = String::new();
-        File::from(OwnedFd::from(object)).read_to_string(&mut text)?;
+        File::from(OwnedFd::try_from(object)?).read_to_string(&mut text)?;
         println!("read from it: {text}");
     }
     Ok(())

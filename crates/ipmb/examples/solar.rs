@@ -216,7 +216,9 @@ impl Member {
             }
             if let Some(object) = message.objects.pop() {
                 let mut text = String::new();
-                File::from(OwnedObject::from(object))
+                #[allow(clippy::unnecessary_fallible_conversions)] // On macOS it can be a port.
+                let file = OwnedObject::try_from(object).expect("a file");
+                File::from(file)
                     .read_to_string(&mut text)
                     .expect("read the file");
                 report(&format!("read {text:?} from the file"));

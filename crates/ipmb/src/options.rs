@@ -179,8 +179,9 @@ impl Options {
     }
 
     /// The application group of a sandboxed program on macOS, e.g. `ABCDE12345.solar`: a sandbox only lets the
-    /// names of shared memory pass that begin with it. It holds for the whole process from its first `join` with one on,
-    /// so join before you make memory regions; and name a [`path`](Self::path) in the group's container. Other systems take it and do nothing with it.
+    /// names of shared memory pass that begin with it, and names of where Mach ports arrive: those go between processes that name the same
+    /// group, or none. It holds for the whole process from its first `join` with one on,
+    /// so let that be the first `join`, and join before you make memory regions; and name a [`path`](Self::path) in the group's container. Other systems take it and do nothing with it.
     ///
     /// 1 to 22 bytes of ASCII without `/` and NUL.
     #[must_use]

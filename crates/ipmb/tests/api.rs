@@ -147,9 +147,9 @@ fn objects(object: Object, region: &mut MemoryRegion) -> Result<(), Box<dyn StdE
     let _ = object.as_raw();
     // SAFETY: it was given up just now.
     let again: Object = unsafe { Object::from_raw(raw) };
-    let owned: common::Owned = again.into();
-    let object: Object = owned.into();
-    is_handle(&object);
+    let owned: common::Owned = common::owned(again);
+    is_handle(&owned);
+    let _: Object = owned.into();
     let _: fn(usize) -> MemoryRegion = MemoryRegion::new;
     let _: fn(usize) -> Result<MemoryRegion, Error> = MemoryRegion::try_new;
     fn map<R: RangeBounds<usize>>(region: &mut MemoryRegion, range: R) -> Result<&mut [u8], Error> {

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{
-    Owned, Peer, SOON, is_ready, join, lacks, listen, may_unshare_net, name, needs_linux, role,
+    Peer, SOON, is_ready, join, lacks, listen, may_unshare_net, name, needs_linux, owned, role,
     say, scratch_file, skip,
 };
 use ipmb::{
@@ -140,8 +140,7 @@ fn objects_and_regions_do_not_arrive() {
         sender.send(message).unwrap();
         let mut back = receiver.recv(SOON).unwrap();
         assert_eq!((back.objects.len(), back.memory_regions.len()), (1, 1));
-        let handle: Owned = back.objects.remove(0).into();
-        let mut file = std::fs::File::from(handle);
+        let mut file = std::fs::File::from(owned(back.objects.remove(0)));
         file.rewind().unwrap();
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).unwrap();

@@ -20,7 +20,7 @@ fn fill(sender: &EndpointSender<u64>, to: &str) -> (u64, u64) {
 }
 
 /// Whether the handle becomes ready within the time.
-fn readable(object: &ipmb::Object, seconds: u64) -> bool {
+fn readable(object: &common::Owned, seconds: u64) -> bool {
     is_ready(object, Duration::from_secs(seconds))
 }
 
@@ -35,7 +35,7 @@ fn room_in_a_full_link_is_told_once_and_for_that_link_only() {
             .send(Message::new(Selector::unicast(to), 7))
             .expect("first contact");
     }
-    let object = sender.room_object().expect("a descriptor");
+    let object = common::owned(sender.room_object().expect("a descriptor"));
     let (to_a, next) = fill(&sender, "a");
     let (to_b, _) = fill(&sender, "b");
     assert!(to_a != to_b);
@@ -61,7 +61,7 @@ fn the_end_of_a_full_receiver_is_told_as_room() {
     sender
         .send(Message::new(Selector::unicast("a"), 7))
         .expect("first contact");
-    let object = sender.room_object().expect("a descriptor");
+    let object = common::owned(sender.room_object().expect("a descriptor"));
     let (id, _) = fill(&sender, "a");
     assert!(sender.watch_room(id));
     drop((other, receiver));
@@ -81,7 +81,7 @@ fn who_has_a_large_message_is_told_of_room_without_end() {
     };
     sender.send(message(1)).expect("first contact");
     a.recv(SOON).expect("first contact");
-    let object = sender.room_object().expect("a descriptor");
+    let object = common::owned(sender.room_object().expect("a descriptor"));
     let mut count = 0;
     while sender.try_send_if(message(1), |_| true).is_ok() {
         count += 1;

@@ -86,7 +86,7 @@ fn processes_of_two_widths_do_not_understand_each_other() {
             std::thread::yield_now();
         }
         let object = back.objects.pop().expect("an object");
-        let mut file = std::fs::File::from(common::Owned::from(object));
+        let mut file = std::fs::File::from(common::owned(object));
         file.rewind().expect("rewind");
         let mut magic = [0; 4];
         file.read_exact(&mut magic).expect("read");

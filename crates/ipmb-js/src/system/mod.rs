@@ -5,7 +5,7 @@
 //! | item | what it is |
 //! |---|---|
 //! | [`Source`] | something that can be waited for, and stays set until what it tells of was looked at: a descriptor that is readable, an event |
-//! | [`source_of`] | the source of a receiver, for the caller to own |
+//! | [`source_of`], [`source_in`] | the source of a receiver, or that an object is, for the caller to own |
 //! | [`teller`] | a source, and what sets it when it is dropped, on whatever thread |
 //! | [`Waiter`] | a libuv handle that waits for a source, and calls [`Told::ready`] on the loop's thread |
 //! | [`Carried`] | an object, and the descriptor by which Node's `fs` knows it |
@@ -37,6 +37,6 @@ mod windows;
 use windows as backend;
 
 pub(crate) use backend::{
-    Carried, Private, Source, Waiter, is_exhausted, object_of, source_of, teller,
+    Carried, Private, Source, Waiter, is_exhausted, object_of, source_in, source_of, teller,
 };
 pub(crate) use uv::{Handle, Told, Uv};

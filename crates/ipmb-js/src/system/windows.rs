@@ -47,6 +47,11 @@ pub(crate) fn source_of<R>(receiver: &EndpointReceiver<R>) -> io::Result<Source>
     receiver.as_handle().try_clone_to_owned()
 }
 
+/// The source that an object is, of those that the library makes to be waited for.
+pub(crate) fn source_in(object: Object) -> io::Result<Source> {
+    Ok(object.into())
+}
+
 pub(crate) fn teller() -> io::Result<(Source, Teller)> {
     // SAFETY: without attributes and without a name. It stays set.
     let event = unsafe { CreateEventW(ptr::null(), 1, 0, ptr::null()) };

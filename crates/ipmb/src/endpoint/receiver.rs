@@ -2,7 +2,7 @@
 
 use super::{Endpoint, inbox::Patience};
 use crate::{
-    Message, MessageBox, RecvError, Stats, control::membership::Phase, sys::BorrowedHandle,
+    Message, MessageBox, RecvError, Stats, control::membership::Phase, sys::BorrowedWaitable,
 };
 use std::{
     fmt,
@@ -39,7 +39,7 @@ impl<R> EndpointReceiver<R> {
         self.endpoint.stats()
     }
 
-    fn handle(&self) -> BorrowedHandle<'_> {
+    fn handle(&self) -> BorrowedWaitable<'_> {
         self.endpoint.core.inbox.poll_handle()
     }
 }

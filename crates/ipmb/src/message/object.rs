@@ -3,7 +3,8 @@
 use crate::sys::{self, AsHandle, Handle, RawHandle};
 use std::io;
 
-/// An owned kernel handle that can travel with a message: a file descriptor on Unix, a `HANDLE` on Windows.
+/// An owned kernel handle that can travel with a message: a file descriptor on Unix, a `HANDLE` on Windows; on macOS, a right to send
+/// to a Mach port, or a file descriptor.
 ///
 /// It is closed when dropped. Sending a message gives each receiver a handle of its own to the same kernel object.
 ///
@@ -15,6 +16,9 @@ use std::io;
 /// assert_ne!(object.as_raw(), copy.as_raw());
 /// # Ok::<(), std::io::Error>(())
 /// ```
+///
+/// On macOS the raw handle is a `mach_port_t`. That of a descriptor is its file port (`fileport_makeport`), which is made when it is first asked for, and
+/// `MACH_PORT_NULL` if the system makes none. A descriptor is got back by `OwnedFd::try_from`, which fails for a port that is no file.
 #[derive(Debug)]
 #[repr(transparent)] // For `from_ref`.
 pub struct Object(Handle);
@@ -29,7 +33,7 @@ impl Object {
     /// Takes over a raw handle.
     ///
     /// # Safety
-    /// The handle must be open, and nobody else may close it.
+    /// The handle must be open, and nobody else may close it. On macOS it is one reference of a send right.
     pub unsafe fn from_raw(raw: RawHandle) -> Self {
         // SAFETY: as the caller promises.
         Self(unsafe { sys::handle_from_raw(raw) })
@@ -45,7 +49,7 @@ impl Object {
         sys::handle_as_raw(&self.0)
     }
 
-    /// A second handle to the same kernel object; not inherited by child processes.
+    /// A second handle to the same kernel object; not inherited by child processes. On macOS a port has the same name again.
     ///
     /// # Errors
     /// What the system says, for example when the table of descriptors is full.
@@ -90,7 +94,9 @@ mod tests {
         let copy = object.clone().unwrap();
         assert_ne!(copy.as_raw(), object.as_raw());
         drop(object);
-        File::from(Handle::from(copy)).write_all(b"x").unwrap();
+        let mut same = sys::handle_into_file(copy.into());
+        same.write_all(b"x").unwrap();
+        drop(same);
         file.rewind().unwrap();
         let mut byte = [0];
         file.read_exact(&mut byte).unwrap();

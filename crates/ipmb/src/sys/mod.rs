@@ -3,7 +3,7 @@
 //! One *backend* is compiled in: `linux`, `macos`, `windows`, or `shell`, which keeps every other system compiling and refuses at run time. This
 //! file is the contract: what a backend provides, by name, and what the rest of the crate relies on. Nothing outside this
 //! folder has a `cfg` of a system; what differs in the public types (`AsFd`, `AsHandle`) is given to them by the macros
-//! [`owned_handle_traits`] and [`waitable_traits`].
+//! [`owned_handle_traits`] and [`waitable_traits`]. [`BorrowedWaitable`] is what the latter lend.
 //!
 //! # Handles
 //!
@@ -41,8 +41,8 @@
 //!   A packet with more of them is said to be one (`Packet::surplus`) and stays there, too: the channel is to be dropped, and
 //!   what comes with the packet is closed with it.
 //! * [`Channel::pair`] is told for which process the far end is meant (0: not known). It can be read here as well, until it is
-//!   lent to be handed over. Descriptors and port rights travel in a
-//!   packet by themselves and need not know. A system where a handle is put into the table of a particular process by the
+//!   lent to be handed over. Descriptors travel in a packet by themselves and need not know. Port rights travel ahead of it to
+//!   the process, which has registered where they arrive; where they cannot, sending fails with an error of its own. A system where a handle is put into the table of a particular process by the
 //!   one who gives it (`DuplicateHandle`) opens that process here. It needs rights on the process; where the sender
 //!   has none, the controller, which passes introductions on, does it instead. The numbers in such a packet are believed
 //!   only from those who have these rights: they could do worse than to name a wrong handle.
@@ -81,12 +81,15 @@
 //! number is used again. [`start_time`] tells two processes of one number apart, [`pid_space`] whether numbers can be compared.
 //! [`generation`] and [`forked_since`] tell a forked child; where there is no fork they never change.
 //! [`spawn`] starts a thread on which no signal handler of the program runs. [`prepare`] is called by each join, and opens
-//! what a sandbox that is entered later may take away; it fails where the bus cannot run. It is told the application group
+//! or registers what a sandbox that is entered later may take away; it fails where the bus cannot run. It is told the application group
 //! whose names a sandbox of macOS lets pass. `end_at_once`, for tests,
 //! ends the process as a kill would.
 
-#[cfg(unix)]
+#[cfg(all(unix, not(target_os = "macos")))]
 #[path = "handles/unix.rs"]
+mod handles;
+#[cfg(target_os = "macos")]
+#[path = "handles/macos.rs"]
 mod handles;
 #[cfg(windows)]
 #[path = "handles/windows.rs"]
@@ -107,6 +110,8 @@ macro_rules! call {
     };
 }
 
+#[cfg(any(target_os = "macos", test))]
+mod ports;
 mod received;
 
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
@@ -143,9 +148,12 @@ mod shell;
 use shell as backend;
 
 pub(crate) use handles::{
-    AsHandle, BorrowedHandle, Handle, RawHandle, handle_as_raw, handle_from_raw, handle_into_raw,
-    owned_handle_traits, waitable_traits,
+    AsHandle, BorrowedHandle, BorrowedWaitable, Handle, RawHandle, handle_as_raw, handle_from_raw,
+    handle_into_raw, owned_handle_traits, waitable, waitable_traits,
 };
+
+#[cfg(all(test, any(unix, windows)))]
+pub(crate) use handles::handle_into_file;
 
 // Named one by one, so that a backend that lacks something does not compile.
 #[cfg(test)]

@@ -26,7 +26,17 @@ mod system {
     /// What one can wait for.
     pub use std::os::fd::AsFd as Waitable;
     pub use std::os::fd::OwnedFd as Owned;
+    #[cfg(not(target_os = "macos"))]
     pub use std::os::fd::RawFd as Raw;
+    /// The name of a port.
+    #[cfg(target_os = "macos")]
+    pub type Raw = u32;
+
+    /// The descriptor of an object. On some systems an object need not have one.
+    #[allow(clippy::unnecessary_fallible_conversions)]
+    pub fn owned(object: ipmb::Object) -> Owned {
+        Owned::try_from(object).expect("a descriptor")
+    }
 
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "/dev/null";
@@ -132,6 +142,11 @@ mod system {
     pub use std::os::windows::io::AsHandle as Waitable;
     pub use std::os::windows::io::OwnedHandle as Owned;
     pub use std::os::windows::io::RawHandle as Raw;
+
+    /// The handle of an object.
+    pub fn owned(object: ipmb::Object) -> Owned {
+        object.into()
+    }
 
     /// A file that can always be opened.
     pub const ANY_FILE: &str = "NUL";

@@ -2,7 +2,7 @@
 //! lives as long as the test, sends back whatever it gets. Between them messages go to and fro all the time.
 
 use super::{
-    common::{Peer, SOON, descriptors, listen, name, say},
+    common::{Peer, SOON, descriptors, listen, name, owned, say},
     victim::{self, WORK, for_a_minute, message, number, pipe_with},
 };
 use ipmb::{
@@ -12,7 +12,6 @@ use ipmb::{
 use std::{
     collections::HashMap,
     io::Read,
-    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -172,7 +171,7 @@ fn take(books: &Mutex<Books>, message: Message<BytesMessage>) {
     let n = number(&message.payload).expect("a message that is as it was made");
     for object in message.objects {
         let mut bytes = [0; 8];
-        let mut pipe = std::fs::File::from(OwnedFd::from(object));
+        let mut pipe = std::fs::File::from(owned(object));
         pipe.read_exact(&mut bytes).expect("what is in the pipe");
         assert_eq!(u64::from_le_bytes(bytes), n);
     }

@@ -27,7 +27,7 @@ use crate::{
     link::incoming::{Incoming, Record, Trouble},
     message::Attached,
     sync::{AtomicBool, Condvar, Mutex, Ordering},
-    sys::{AsHandle, BorrowedHandle, Event, Interest, Ringer, WaitSet},
+    sys::{self, BorrowedWaitable, Event, Interest, Ringer, WaitSet},
 };
 use arrivals::{Arrivals, Local};
 use rush::Rush;
@@ -200,12 +200,12 @@ impl Inbox {
     }
 
     /// The descriptor that is readable when there may be a message after a receive said that there is none.
-    pub(crate) fn poll_handle(&self) -> BorrowedHandle<'_> {
+    pub(crate) fn poll_handle(&self) -> BorrowedWaitable<'_> {
         if !self.polled.swap(true, Ordering::SeqCst) {
             // What came before anybody asked: the first look finds it and goes to sleep properly.
             self.local.ring();
         }
-        self.set.as_handle()
+        sys::waitable(&self.set)
     }
 
     fn remove(&self, state: &mut State, slot: usize) {

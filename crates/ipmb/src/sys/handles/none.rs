@@ -13,6 +13,9 @@ pub struct Handle(RawHandle);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BorrowedHandle<'a>(PhantomData<&'a Handle>);
 
+/// What event loops wait for.
+pub(crate) type BorrowedWaitable<'a> = BorrowedHandle<'a>;
+
 /// What can be handed to another process.
 pub(crate) trait AsHandle {
     fn as_handle(&self) -> BorrowedHandle<'_>;
@@ -40,6 +43,11 @@ pub(crate) fn handle_into_raw(handle: Handle) -> RawHandle {
 /// The number of a handle.
 pub(crate) fn handle_as_raw(handle: &Handle) -> RawHandle {
     handle.0
+}
+
+/// What event loops wait for, of something that can be waited for.
+pub(crate) fn waitable(of: &impl AsHandle) -> BorrowedWaitable<'_> {
+    of.as_handle()
 }
 
 /// Gives a public wrapper of a [`Handle`] the traits that owners of a handle have here: none.

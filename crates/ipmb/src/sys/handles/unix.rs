@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, RawFd};
 
 /// A borrowed kernel handle.
 pub(crate) use std::os::fd::BorrowedFd as BorrowedHandle;
+/// What event loops wait for.
+pub(crate) use std::os::fd::BorrowedFd as BorrowedWaitable;
 /// An owned kernel handle.
 pub(crate) use std::os::fd::OwnedFd as Handle;
 
@@ -39,6 +41,30 @@ pub(crate) fn handle_into_raw(handle: Handle) -> RawHandle {
 /// The number of a handle.
 pub(crate) fn handle_as_raw(handle: &Handle) -> RawHandle {
     handle.as_raw_fd()
+}
+
+/// The handle of a descriptor.
+#[inline]
+pub(crate) fn handle_from_fd(fd: std::os::fd::OwnedFd) -> Handle {
+    fd
+}
+
+/// A descriptor for the handle.
+#[inline]
+pub(crate) fn handle_into_fd(handle: Handle) -> std::io::Result<std::os::fd::OwnedFd> {
+    Ok(handle)
+}
+
+/// The file that a handle is.
+#[cfg(test)]
+pub(crate) fn handle_into_file(handle: Handle) -> std::fs::File {
+    handle.into()
+}
+
+/// What event loops wait for, of something that can be waited for.
+#[inline]
+pub(crate) fn waitable(of: &impl AsFd) -> BorrowedWaitable<'_> {
+    of.as_fd()
 }
 
 /// Gives a public wrapper of a [`Handle`] the traits that owners of a handle have here.

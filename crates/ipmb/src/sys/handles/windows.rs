@@ -4,6 +4,8 @@ use std::os::windows::io::{self as windows, AsRawHandle, FromRawHandle, IntoRawH
 
 /// A borrowed kernel handle.
 pub(crate) use std::os::windows::io::BorrowedHandle;
+/// What event loops wait for.
+pub(crate) use std::os::windows::io::BorrowedHandle as BorrowedWaitable;
 /// An owned kernel handle.
 pub(crate) use std::os::windows::io::OwnedHandle as Handle;
 
@@ -39,6 +41,17 @@ pub(crate) fn handle_into_raw(handle: Handle) -> RawHandle {
 /// The number of a handle.
 pub(crate) fn handle_as_raw(handle: &Handle) -> RawHandle {
     handle.as_raw_handle()
+}
+
+/// The file that a handle is.
+#[cfg(test)]
+pub(crate) fn handle_into_file(handle: Handle) -> std::fs::File {
+    handle.into()
+}
+
+/// What event loops wait for, of something that can be waited for.
+pub(crate) fn waitable(of: &impl windows::AsHandle) -> BorrowedWaitable<'_> {
+    of.as_handle()
 }
 
 /// Gives a public wrapper of a [`Handle`] the traits that owners of a handle have here.

@@ -1,13 +1,44 @@
 //! More handles: a second one to the same object, one in reserve, and those that keep others alive under way.
 
-use super::{adopt_raw, fork::Fd};
+use super::{adopt_raw, closing, fork::Fd};
 use crate::sys::{BorrowedHandle, Handle};
-use rustix::net::sockopt;
+use rustix::{
+    fd::{BorrowedFd, OwnedFd},
+    net::sockopt,
+};
 use std::io;
 
-/// A second handle to the same kernel object: close-on-exec, never one of 0–2.
+/// A second handle to the same kernel object: a descriptor is close-on-exec, never one of 0–2; a port has the same name.
 pub(crate) fn duplicate(handle: BorrowedHandle<'_>) -> io::Result<Handle> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(handle, 3)?)
+    match handle {
+        BorrowedHandle::Fd(fd) => Ok(duplicate_fd(fd)?.into()),
+        BorrowedHandle::Port(port) => port.try_clone().map(Handle::Port),
+    }
+}
+
+pub(super) fn duplicate_fd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+/// The descriptor that a handle is. What the library makes of handles that came from others are descriptors: a port is a lie.
+pub(super) fn descriptor(handle: Handle) -> io::Result<OwnedFd> {
+    match handle {
+        Handle::Fd(fd, _) => Ok(fd),
+        Handle::Port(_) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a port in place of a descriptor",
+        )),
+    }
+}
+
+/// Closes what came from others and nobody asked for. To give a port up never waits.
+pub(crate) fn dispose(handles: Vec<Handle>) {
+    closing::dispose(
+        handles
+            .into_iter()
+            .filter_map(|handle| descriptor(handle).ok())
+            .collect(),
+    );
 }
 
 /// A place in the table of descriptors, to have one at hand when the table is full.
@@ -37,8 +68,10 @@ pub(crate) fn keep(
 ) -> io::Result<Kept> {
     let mut kept = Vec::new();
     for handle in first.iter().chain(rest) {
-        if sockopt::socket_type(handle).is_ok() {
-            kept.push(Fd::new(duplicate(*handle)?));
+        if let BorrowedHandle::Fd(fd) = handle
+            && sockopt::socket_type(fd).is_ok()
+        {
+            kept.push(Fd::new(duplicate_fd(*fd)?));
         }
     }
     Ok(Kept(kept))
@@ -47,12 +80,13 @@ pub(crate) fn keep(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::fd::{AsFd, AsRawFd};
+    use crate::sys::AsHandle;
+    use rustix::fd::AsRawFd;
 
     #[test]
     fn a_duplicate_is_inherited_or_lands_on_stdio() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        let copy = duplicate(file.as_fd()).unwrap();
+        let copy = descriptor(duplicate(file.as_handle()).unwrap()).unwrap();
         assert!(copy.as_raw_fd() > 2);
         let flags = rustix::io::fcntl_getfd(&copy).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
@@ -62,7 +96,7 @@ mod tests {
     fn a_socket_under_way_dies_with_its_last_descriptor() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
-        let kept = keep(Some(socket.as_fd()), &[file.as_fd()]).unwrap();
+        let kept = keep(Some(socket.as_handle()), &[file.as_handle()]).unwrap();
         assert_eq!(kept.0.len(), 1);
         assert_ne!(kept.0[0].as_raw_fd(), socket.as_raw_fd());
     }

@@ -15,15 +15,18 @@
 
 use super::{
     fork::Fd,
+    handle::{descriptor, duplicate_fd},
     libproc::{CAN_READ, CAN_WRITE, IS_SHARED, count_descriptors},
+    mach,
     memory::{Mapping, Memory, PAGE, Protection, create, look_at, whole_pages},
 };
 use crate::{
     error::Error,
     sync::{Ordering, SharedU32},
+    sys::{AsHandle, BorrowedHandle, Handle},
 };
 use rustix::{
-    fd::{AsFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, OwnedFd},
     io::Errno,
     mm::ProtFlags,
 };
@@ -82,7 +85,12 @@ impl Held {
 
     /// Takes over a handle that [`Held::into_handle`] or [`Held::try_clone_handle`] made, here or in another process, after
     /// checking that it is one: a peer may hand over anything.
-    pub(crate) fn from_handle(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
+    pub(crate) fn from_handle(handle: Handle, limit: u64) -> Result<Self, Error> {
+        let fd = descriptor(handle).map_err(|_| Error::NotARegion("a port"))?;
+        Self::from_fd(fd, limit)
+    }
+
+    fn from_fd(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
         let (info, total) =
             look_at(fd.as_fd()).map_err(|_| Error::NotARegion("no shared memory"))?;
         if info.file.open_flags & CAN_READ == 0 {
@@ -118,42 +126,53 @@ impl Held {
         })
     }
 
-    /// A new handle of the memory that any descriptor of it names.
-    pub(crate) fn open(fd: BorrowedFd<'_>) -> Result<Self, Error> {
-        let own = super::duplicate(fd).map_err(|error| Error::io("fcntl", error))?;
-        Self::from_handle(own, u64::MAX)
+    /// A new handle of the memory that any descriptor or file port of it names.
+    pub(crate) fn open(handle: BorrowedHandle<'_>) -> Result<Self, Error> {
+        let own = match handle {
+            BorrowedHandle::Fd(fd) => duplicate_fd(fd),
+            BorrowedHandle::Port(port) => mach::descriptor_of(port),
+        };
+        Self::from_fd(
+            own.map_err(|error| Error::io("a copy of a descriptor", error))?,
+            u64::MAX,
+        )
     }
 
     /// One more handle of the same memory.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self {
-            memory: Memory::looked_at(self.try_clone_handle()?, self.memory.size()),
+            memory: Memory::looked_at(self.clone_fd()?, self.memory.size()),
             size: self.size,
             frozen: self.frozen,
         })
     }
 
     /// One more handle of the same memory, to be handed over.
-    pub(crate) fn try_clone_handle(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn try_clone_handle(&self) -> io::Result<Handle> {
+        self.clone_fd().map(Handle::from)
+    }
+
+    fn clone_fd(&self) -> io::Result<OwnedFd> {
         self.alive()?;
-        super::duplicate(self.memory.as_fd())
+        duplicate_fd(self.memory.as_fd())
     }
 
     /// This handle, to be handed over. It goes on counting.
-    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
+    pub(crate) fn into_handle(self) -> io::Result<Handle> {
         self.memory.into_handle()
     }
 
     /// This handle, to be put into a socket. Once it is there, call [`Held::given`].
-    pub(crate) fn lend(&self) -> Option<BorrowedFd<'_>> {
-        (!self.forked()).then(|| self.memory.as_fd())
+    pub(crate) fn lend(&self) -> Option<BorrowedHandle<'_>> {
+        (!self.forked()).then(|| self.memory.as_handle())
     }
 
     /// What was lent counts by itself.
     pub(crate) fn given(&self) {}
 
-    /// The descriptor for the caller to use as it likes. What it makes of it counts, too.
-    pub(crate) fn expose(&self) -> &OwnedFd {
+    /// The descriptor for the caller to use as it likes. What it makes of it counts, too, as does the file port that its raw
+    /// handle is.
+    pub(crate) fn expose(&self) -> &Handle {
         self.memory.as_owned()
     }
 

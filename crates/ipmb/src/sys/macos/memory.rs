@@ -13,8 +13,10 @@
 use super::{
     adopt_raw,
     fork::{self, Fd},
+    handle::descriptor,
     libproc::{self, SharedMemory},
 };
+use crate::sys::Handle;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
@@ -36,12 +38,15 @@ const NAME_MAX: usize = 31;
 /// The application group that names begin with.
 static APP_GROUP: OnceLock<String> = OnceLock::new();
 
-/// Notes what a sandbox wants the names of shared memory to begin with.
-pub(crate) fn prepare(app_group: Option<&str>) -> io::Result<()> {
+/// Notes what a sandbox wants names to begin with.
+pub(super) fn note_app_group(app_group: Option<&str>) {
     if let Some(group) = app_group {
         APP_GROUP.get_or_init(|| group.to_owned());
     }
-    Ok(())
+}
+
+pub(super) fn app_group() -> Option<&'static str> {
+    APP_GROUP.get().map(String::as_str)
 }
 
 /// A shared memory. Its size is fixed for good.
@@ -110,7 +115,7 @@ pub(super) fn create(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
 fn fresh_name() -> io::Result<CString> {
     let mut random = [0u8; 16];
     getrandom::fill(&mut random).map_err(io::Error::other)?;
-    let mut name = match APP_GROUP.get() {
+    let mut name = match app_group() {
         Some(group) => format!("{group}/"),
         None => "/ipmb.".to_owned(),
     };
@@ -145,7 +150,8 @@ impl Memory {
 
     /// Takes a memory from another process. Fails unless its size is fixed and is between `min` and `max` bytes, up to whole
     /// pages.
-    pub(crate) fn from_peer(fd: OwnedFd, min: usize, max: usize) -> io::Result<Self> {
+    pub(crate) fn from_peer(handle: Handle, min: usize, max: usize) -> io::Result<Self> {
+        let fd = descriptor(handle)?;
         // One without a size could still be given one.
         let (_, size) = look_at(fd.as_fd())?;
         if size < min.max(1) || size > max.saturating_add(PAGE - 1) {
@@ -172,7 +178,7 @@ impl Memory {
     }
 
     /// Its descriptor where an owned one is asked for by reference.
-    pub(super) fn as_owned(&self) -> &OwnedFd {
+    pub(super) fn as_owned(&self) -> &Handle {
         self.fd.as_owned()
     }
 
@@ -209,8 +215,8 @@ impl Memory {
     }
 
     /// Its descriptor. Fails with `EBADF` in a forked child.
-    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
-        self.fd.into_owned()
+    pub(crate) fn into_handle(self) -> io::Result<Handle> {
+        self.fd.into_owned().map(Handle::from)
     }
 }
 
@@ -331,7 +337,7 @@ mod tests {
         let own = memory.map_all(Protection::ReadWrite).unwrap();
         memory.seal(Seal::FutureWrite).unwrap();
         let given = memory.as_fd().try_clone_to_owned().unwrap();
-        let mut theirs = Memory::from_peer(given, 1, 1).unwrap();
+        let mut theirs = Memory::from_peer(given.into(), 1, 1).unwrap();
         assert!(theirs.map_all(Protection::ReadWrite).is_err());
         assert!(theirs.seal(Seal::FutureWrite).is_err());
         let view = theirs.map_all(Protection::Read).unwrap();
@@ -363,7 +369,7 @@ mod tests {
     #[test]
     fn something_else_is_taken_for_memory() {
         let file = std::fs::File::open("/dev/null").unwrap();
-        assert!(Memory::from_peer(file.into(), 0, 1 << 20).is_err());
+        assert!(Memory::from_peer(OwnedFd::from(file).into(), 0, 1 << 20).is_err());
         let memory = Memory::new(c"small", 1).unwrap();
         assert!(Memory::from_peer(memory.into_handle().unwrap(), PAGE + 1, 1 << 20).is_err());
     }

@@ -1,7 +1,7 @@
 //! macOS 11 and later. Built, linted and linked by the project, but never run by it: see `README.md`.
 //!
 //! It is made of Unix sockets, POSIX shared memory and kqueue, and not of Mach ports, although those have a few
-//! properties that one would like to have. What decided:
+//! properties that one would like to have. Objects of the program can be ports all the same, and go their own way (`mailbox.rs`). What decided:
 //!
 //! * **The name.** A Mach service is registered with launchd, in the namespace of one login session: a user's programs in another
 //!   session, root and other users do not find it. launchd learns of its holder's death by a message, so the name is free some
@@ -12,16 +12,18 @@
 //!   asked for, by the number of the process that touched the socket last; it says nothing that the credentials do not.)
 //! * **Introductions are repeated.** When the controller dies, a sender offers a link to the next one again. A descriptor can be sent
 //!   as often as one likes; the right to receive from a port can be moved once, and would be lost with the controller.
-//! * **Every handle is a descriptor**, as on other Unixes: programs need no second way to use an object.
 //!
-//! What it costs is said where it is paid: `socket.rs` (packets, handles under way), `memory.rs` (read-only memory), `held.rs`
+//! What it costs is said where it is paid: `channel.rs` (packets, handles under way), `memory.rs` (read-only memory), `held.rs`
 //! (counting), `rendezvous.rs` (files).
 //!
 //! Statements about the kernel are those of its published source (xnu, `bsd/kern`).
 
+mod channel;
 mod handle;
 mod held;
 mod libproc;
+pub(super) mod mach;
+mod mailbox;
 mod memory;
 mod owner;
 mod process;
@@ -30,36 +32,43 @@ mod socket;
 mod wake;
 
 pub(crate) use super::unix::{
-    closing::{Closing, dispose},
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };
-pub(crate) use handle::{Kept, Spare, duplicate, keep};
+pub(crate) use channel::{Channel, Peer};
+pub(crate) use handle::{Kept, Spare, dispose, duplicate, keep};
 #[cfg(test)]
 pub(crate) use held::COUNTS_COPIES;
 pub(crate) use held::Held;
-pub(crate) use memory::{Mapping, Memory, Protection, Seal, prepare};
+pub use mach::SendRight;
+pub(crate) use mailbox::Closing;
+pub(crate) use memory::{Mapping, Memory, Protection, Seal};
 pub(crate) use owner::{OWNER_DIED, OwnedMapping};
-#[cfg(fault)]
-pub(crate) use process::end_at_once;
 #[cfg(fault)]
 pub(crate) use process::end_at_once;
 pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
-pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
+pub(crate) use socket::MAX_HANDLES;
 pub(crate) use wake::{
     AsSource, Bell, Event, Interest, Ringer, SourceRef, WaitSet, bell, wait_for,
 };
 
-use super::unix::{above_stdio, fork, lock_file};
+use super::unix::{above_stdio, closing, fork, lock_file};
 use crate::error::Resource;
 use rustix::{
     fd::{FromRawFd, OwnedFd, RawFd},
     io::{Errno, FdFlags},
 };
 use std::io;
+
+/// Notes the application group, and registers where ports arrive.
+pub(crate) fn prepare(app_group: Option<&str>) -> io::Result<()> {
+    memory::note_app_group(app_group);
+    mailbox::open();
+    Ok(())
+}
 
 /// Takes over a descriptor that a call has just returned: close-on-exec, never one of 0–2. macOS has no calls that make
 /// descriptors so from the start; a program that another thread starts at this very moment gets a copy.

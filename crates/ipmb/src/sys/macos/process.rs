@@ -95,13 +95,6 @@ pub(crate) fn has_ended(process: &Fd) -> bool {
     unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
 }
 
-/// Ends the process at once, as a kill would: nothing of it runs any more.
-#[cfg(fault)]
-pub(crate) fn end_at_once(code: i32) -> ! {
-    // SAFETY: ends the process; nothing is touched after it.
-    unsafe { libc::_exit(code) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,12 +12,15 @@
 
 use super::{
     above_stdio,
+    channel::{Channel, Peer},
     fork::Fd,
+    handle::descriptor,
     lock_file::{LockFile, Place, at, has_socket},
-    socket::{Channel, Peer, accept, listener},
+    socket::listener,
 };
+use crate::sys::Handle;
 use rustix::{
-    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    fd::{AsFd, AsRawFd, BorrowedFd},
     fs::{
         AtFlags, CWD, FileType, Gid, Mode, OFlags, Uid, chmodat, fchmod, fchown, lstat, mkdir, open,
     },
@@ -63,8 +66,8 @@ pub(crate) struct MembersMark(Fd);
 
 impl MembersMark {
     /// Takes a mark that came from another process.
-    pub(crate) fn from_peer(fd: OwnedFd) -> io::Result<Self> {
-        Ok(Self(Fd::new(fd)))
+    pub(crate) fn from_peer(handle: Handle) -> io::Result<Self> {
+        Ok(Self(Fd::new(descriptor(handle)?)))
     }
 }
 
@@ -195,7 +198,7 @@ impl Seat {
 
     /// Takes a connection that waits, with the kernel's word on who made it.
     pub(crate) fn accept(&self) -> io::Result<(Channel, Peer)> {
-        let channel = accept(self.listener.as_fd(), self.lock.as_fd().as_raw_fd())?;
+        let channel = Channel::accept(self.listener.as_fd(), self.lock.as_fd().as_raw_fd())?;
         let peer = channel.peer()?;
         Ok((channel, peer))
     }

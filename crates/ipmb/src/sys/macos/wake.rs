@@ -7,9 +7,10 @@
 //! A [`WaitSet`] is a kqueue. It takes the bytes out of a bell before it says that it rang: whoever then looks for a message
 //! finds the one that the bell was rung for, and the next ring is a new byte.
 
-use super::{Channel, Seat, adopt_raw, fork::Fd, socket};
+use super::{Channel, Seat, adopt_raw, fork::Fd, handle::descriptor, socket};
+use crate::sys::{AsHandle, Handle};
 use rustix::{
-    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     io::Errno,
 };
 use std::{
@@ -92,8 +93,8 @@ impl Ringer {
     }
 
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
-    pub(crate) fn handle(&self) -> io::Result<OwnedFd> {
-        super::duplicate(self.as_fd())
+    pub(crate) fn handle(&self) -> io::Result<Handle> {
+        super::duplicate(self.as_handle())
     }
 
     /// Takes what was rung since the last call, of a bell within this process.
@@ -113,14 +114,15 @@ impl AsFd for Ringer {
 
 impl Bell {
     /// Takes a bell that came from another process, if it is a stream socket. `_never_added`: not needed here.
-    pub(crate) fn from_peer(fd: OwnedFd, _never_added: &Ringer) -> io::Result<Self> {
+    pub(crate) fn from_peer(handle: Handle, _never_added: &Ringer) -> io::Result<Self> {
+        let fd = descriptor(handle)?;
         socket::check(&fd)?;
         Ok(Self(Fd::new(fd)))
     }
 
     /// Gives the bell's descriptor up.
-    pub(crate) fn into_handle(self) -> io::Result<OwnedFd> {
-        self.0.into_owned()
+    pub(crate) fn into_handle(self) -> io::Result<Handle> {
+        self.0.into_owned().map(Handle::from)
     }
 }
 

@@ -9,6 +9,7 @@
 //! The table is a bitmap indexed by descriptor number, in chunks that are made when first needed and never freed.
 //! Any thread may set and clear bits at any time; nothing here takes a lock, so a fork can't leave one held.
 
+use super::super::handles::{Handle, handle_from_fd, handle_into_fd};
 use crate::sync::process::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
@@ -50,7 +51,8 @@ pub(crate) fn forked_since(generation: u32) -> bool {
 /// closed or somebody else's.
 #[derive(Debug)]
 pub(crate) struct Fd {
-    fd: ManuallyDrop<OwnedFd>,
+    fd: RawFd,
+    handle: ManuallyDrop<Handle>,
     generation: u32,
 }
 
@@ -60,7 +62,8 @@ impl Fd {
         install();
         set(fd.as_raw_fd());
         Self {
-            fd: ManuallyDrop::new(fd),
+            fd: fd.as_raw_fd(),
+            handle: ManuallyDrop::new(handle_from_fd(fd)),
             generation: generation(),
         }
     }
@@ -75,15 +78,15 @@ impl Fd {
         if self.forked() {
             return Err(Errno::BADF.into());
         }
-        clear(self.fd.as_raw_fd());
+        clear(self.fd);
         let mut this = ManuallyDrop::new(self);
         // SAFETY: `this` is never dropped nor used again, so the descriptor is taken once.
-        Ok(unsafe { ManuallyDrop::take(&mut this.fd) })
+        handle_into_fd(unsafe { ManuallyDrop::take(&mut this.handle) })
     }
 
-    /// The descriptor where an owned one is asked for by reference.
-    pub(crate) fn as_owned(&self) -> &OwnedFd {
-        &self.fd
+    /// The descriptor where an owned handle is asked for by reference.
+    pub(crate) fn as_owned(&self) -> &Handle {
+        &self.handle
     }
 }
 
@@ -95,21 +98,22 @@ impl Drop for Fd {
         }
         // The bit goes first: between a close and a late clearing, another thread could get the number for a
         // descriptor of its own, and the handler would close that.
-        clear(self.fd.as_raw_fd());
+        clear(self.fd);
         // SAFETY: dropped once, here; `into_owned` forgets `self`.
-        unsafe { call!(ManuallyDrop::drop(&mut self.fd)) };
+        unsafe { call!(ManuallyDrop::drop(&mut self.handle)) };
     }
 }
 
 impl AsFd for Fd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        // SAFETY: open as long as `self` lives.
+        unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
 }
 
 impl AsRawFd for Fd {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd
     }
 }
 
@@ -165,7 +169,7 @@ fn clear(fd: RawFd) {
 }
 
 /// Installs the handler, once per process tree: children inherit it.
-fn install() {
+pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         // SAFETY: `in_child` is a function for the life of the program, and calls only what a forked child of a
