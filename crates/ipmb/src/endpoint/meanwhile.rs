@@ -138,7 +138,7 @@ fn the_news_that_a_link_is_accepted_is_lost_to_who_is_about_to_sleep() {
         };
         let (sleep, happened) = meanwhile(at, accepts, || out.sleep_for_space(&lack));
         if !happened {
-            assert!(at > 3, "there are only {at} points");
+            assert!(at > 1, "there was no point");
             return;
         }
         assert!(
@@ -171,9 +171,12 @@ fn who_waits_behind_others_sleeps_though_there_is_room() {
             taken.set(Some(Instant::now()));
         };
         let send = || near.0.send_timeout(message("far", 1), Some(LATE));
-        let (sent, happened) = meanwhile(at, takes, send);
-        let Some(since) = since.get().filter(|_| happened) else {
-            assert!(at > 8, "there are only {at} points");
+        let start = Instant::now();
+        let (sent, _) = meanwhile(at, takes, send);
+        // After that its time is over.
+        let in_time = |since: &Instant| *since - start < LATE;
+        let Some(since) = since.get().filter(in_time) else {
+            assert!(at > 1, "there was no point");
             return;
         };
         sent.unwrap_or_else(|e| panic!("at point {at}: {e}"));
