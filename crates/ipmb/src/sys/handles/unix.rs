@@ -63,8 +63,8 @@ pub(crate) fn handle_into_file(handle: Handle) -> std::fs::File {
 
 /// What event loops wait for, of something that can be waited for.
 #[inline]
-pub(crate) fn waitable(of: &impl AsFd) -> BorrowedWaitable<'_> {
-    of.as_fd()
+pub(crate) fn waitable(of: &impl AsHandle) -> BorrowedWaitable<'_> {
+    of.as_handle()
 }
 
 /// Gives a public wrapper of a [`Handle`] the traits that owners of a handle have here.
