@@ -44,12 +44,14 @@ pub(crate) fn handle_as_raw(handle: &Handle) -> RawHandle {
 }
 
 /// The handle of a descriptor.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[inline]
 pub(crate) fn handle_from_fd(fd: std::os::fd::OwnedFd) -> Handle {
     fd
 }
 
 /// A descriptor for the handle.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[inline]
 pub(crate) fn handle_into_fd(handle: Handle) -> std::io::Result<std::os::fd::OwnedFd> {
     Ok(handle)
