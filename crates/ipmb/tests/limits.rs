@@ -106,7 +106,7 @@ fn the_last_words_of_a_sender_are_lost() {
         let mut said = false;
         while !said {
             // Room for the rest.
-            if taken < 60 {
+            if taken < 76 {
                 assert_mixed(&receiver.recv(SOON).expect("recv"), taken);
                 taken += 1;
             } else {
