@@ -187,13 +187,13 @@ fn large_payloads_wait_without_limit_or_for_views_that_are_kept() {
     let again = |message: &Message<BytesMessage>| {
         Message::new(message.selector().clone(), message.payload.clone())
     };
-    for _ in 0..8 {
+    for _ in 0..4 {
         sender.try_send(again(&message)).expect("room");
     }
-    let refused = sender.try_send(again(&message)).expect_err("eight wait");
+    let refused = sender.try_send(again(&message)).expect_err("four wait");
     assert!(matches!(refused.kind(), SendError::Full(_)), "{refused:?}");
     let mut views = Vec::new();
-    for _ in 8..32 {
+    for _ in 4..32 {
         std::thread::scope(|s| {
             let waiting = s.spawn(|| sender.send(again(&message)));
             std::thread::sleep(Duration::from_millis(2));
