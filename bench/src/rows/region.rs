@@ -91,6 +91,8 @@ impl Job {
     pub fn play(&self, sends: bool) {
         let shared = Shared::map(self.memory, RINGS);
         let confirmed = &shared.control().confirmed;
+        // The receiver has let go of so many regions: what that takes is no part of handing the next one over.
+        let let_go = shared.word(0);
         let (here, there) = names(sends);
         let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
         let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
@@ -109,6 +111,8 @@ impl Job {
                 let data = message.memory_regions[0].map(..).expect("map");
                 assert_eq!(std::hint::black_box(data)[self.size / 2], 7);
                 confirmed.store(number + 1, Ordering::Release);
+                drop(message);
+                let_go.store(number as u32 + 1, Ordering::Release);
             }
         } else {
             let mut region = ipmb::MemoryRegion::new(self.size);
@@ -117,6 +121,10 @@ impl Job {
             for number in 0..warm_up + self.count {
                 if number == warm_up {
                     usage = Usage::now();
+                }
+                let mut spin = Spin(0);
+                while u64::from(let_go.load(Ordering::Acquire)) < number {
+                    spin.once();
                 }
                 let selector = ipmb::Selector::unicast(there);
                 let mut message = ipmb::Message::new(selector, number);
