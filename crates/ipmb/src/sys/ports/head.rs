@@ -134,7 +134,7 @@ mod tests {
         bytes[HEAD - 1] |= 0x80;
         assert!(Head::from_bytes(&bytes).is_none(), "the last bit of all");
         let mut many = Head::new(1, [true].into_iter());
-        many.handles = usize::MAX >> 33;
+        many.handles = u32::MAX as usize;
         let many = Head::from_bytes(&many.to_bytes()).unwrap();
         assert!(
             many.handles > MOST && many.ports() == 1,
