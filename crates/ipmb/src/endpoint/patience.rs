@@ -219,6 +219,7 @@ fn wait_for_space<'c>(
 fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: Instant) -> bool {
     let enough = Instant::now() + time;
     let mut looks = 0;
+    let mut gave_way = None;
     loop {
         for _ in 0..64 {
             std::hint::spin_loop();
@@ -231,6 +232,9 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
         let Some(link) = outbox.link(target) else {
             return true;
         };
+        if let Some(took) = gave_way.take() {
+            link.spin.gave_way(took);
+        }
         if link.out.has_moved(lack) {
             link.spin.paid();
             return true;
@@ -244,6 +248,7 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
         drop(outbox);
         if gives_way {
             sys::yield_now();
+            gave_way = Some(now.elapsed());
         }
     }
 }

@@ -4,14 +4,15 @@
 //! asked cheaply, but it shows: what the other side does on another core comes without giving way, what it would do on this one
 //! comes after the time is over. So a wait in vain makes the next ones give way, the more of them the more often it happens.
 //!
-//! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer.
+//! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer, and says less
+//! when it is in vain. But a side that gave way and is back at once knows that the other one does not copy here.
 
 use std::time::Duration;
 
 /// The shortest time to look for.
 const SHORTEST: Duration = Duration::from_micros(2);
 /// What a wait may take longer beside a large message, at most.
-const LARGE: Duration = Duration::from_micros(400);
+const LARGE: Duration = Duration::from_micros(900);
 /// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
 /// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
@@ -52,7 +53,7 @@ impl Spin {
 
     /// How long this wait may look, beside a message of so many bytes. `None`: it sleeps at once.
     pub(crate) fn begin(&mut self, bytes: usize) -> Option<Duration> {
-        self.longer = Duration::from_nanos(bytes as u64 / 4).min(LARGE);
+        self.longer = Duration::from_nanos(bytes as u64).min(LARGE);
         let most = self.most + self.longer;
         (!self.most.is_zero()).then(|| self.time.clamp(SHORTEST, most.max(SHORTEST)))
     }
@@ -61,6 +62,19 @@ impl Spin {
     /// Where others came first, after twice as many again.
     pub(crate) fn gives_way(&self, looks: u32) -> bool {
         self.giving_way > FEW || self.giving_way > 0 && looks.is_power_of_two()
+    }
+
+    /// Giving way took so long. If the other side had used this core to copy a large message, it would have taken longer.
+    pub(crate) fn gave_way(&mut self, took: Duration) {
+        if self.is_large() && took < self.longer / 32 {
+            self.giving_way = 0;
+            self.next = (self.next / 4).max(GIVE_WAY[0]);
+        }
+    }
+
+    /// Beside a large message a wait may be in vain though the other side runs.
+    fn is_large(&self) -> bool {
+        self.longer > self.most
     }
 
     /// What was waited for came in time.
@@ -78,13 +92,12 @@ impl Spin {
         if self.giving_way > 0 {
             self.giving_way -= 1;
         } else {
-            // Beside a large message a wait may be in vain though the other side runs.
-            let is_large = self.longer > self.most;
-            self.giving_way = self.next.min(if is_large {
+            let most = if self.is_large() {
                 LARGE_GIVE_WAY
             } else {
                 GIVE_WAY[1]
-            });
+            };
+            self.giving_way = self.next.min(most);
             self.next = (self.next * 4).min(GIVE_WAY[1]);
         }
         self.time /= 2;
@@ -135,13 +148,35 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_beside_large_messages_gives_way_to_nobody() {
+        let mut spin = Spin::new(MOST, MOST);
+        // On one core the other side copies meanwhile, and it is worth it; once it is on another core nobody does.
+        for (took, calls) in [(Duration::from_micros(300), 8), (Duration::from_micros(5), 1)] {
+            for _ in 0..3 {
+                spin.begin(1 << 20);
+                spin.was_vain();
+            }
+            let mut given = 0;
+            for _ in 0..100 {
+                spin.begin(1 << 20);
+                if spin.gives_way(1) {
+                    given += 1;
+                    spin.gave_way(took);
+                }
+                spin.paid();
+            }
+            assert!((1..=calls).contains(&given), "{given} of {took:?}");
+        }
+    }
+
+    #[test]
     fn the_time_leaves_its_limits() {
         let mut spin = Spin::new(Duration::ZERO, MOST);
         assert!(!spin.is_worth_while());
-        for bytes in [0, 1 << 20, usize::MAX, 0] {
+        for bytes in [0, 100_000, usize::MAX, 0] {
             let most = match bytes {
                 0 => MOST,
-                1048576 => MOST + Duration::from_nanos(262_144),
+                100_000 => MOST + Duration::from_micros(100),
                 _ => MOST + LARGE,
             };
             for _ in 0..100 {

@@ -40,7 +40,7 @@ use unpack::{decode, unpack, unpack_local};
 
 const LOCAL: u64 = u64::MAX;
 /// After so many looks at the links that sleep a busy receiver asks the system for hang-ups: that costs a call.
-const LISTEN: u32 = 32;
+const LISTEN: u32 = 64;
 /// Looks at a link before the clock is read.
 const BRIEFLY: u32 = 32;
 /// Messages taken from one link before the next one's turn, see [`Record::cost`].

@@ -79,6 +79,7 @@ impl Inbox {
             looks += 1;
             if state.spin.gives_way(looks) {
                 sys::yield_now();
+                state.spin.gave_way(now.elapsed());
             }
         }
     }

@@ -98,7 +98,7 @@ impl Socket {
     /// more, so that what is empty stays empty, whoever else has this end.
     fn is_drained(&self) -> bool {
         loop {
-            if has_handles(self.fd.as_raw_fd()) {
+            if !matches!(has_handles(self.fd.as_raw_fd()), Ok(false)) {
                 return false;
             }
             match read(|| call!(recv(&*self.fd, &mut [0u8; 1][..], RecvFlags::DONTWAIT))) {
@@ -108,7 +108,7 @@ impl Socket {
                     if !ask(true) {
                         return false;
                     }
-                    if !has_handles(self.fd.as_raw_fd()) {
+                    if matches!(has_handles(self.fd.as_raw_fd()), Ok(false)) {
                         return true;
                     }
                     if !ask(false) {
@@ -406,17 +406,20 @@ impl Channel {
         Ok(len)
     }
 
-    /// Whether the next packet has handles, or anything else beside its bytes; not if there is none. They are left alone.
-    pub(crate) fn peek_has_handles(&self) -> bool {
-        has_handles(self.0.as_raw_fd())
-    }
-
     /// Takes the next packet and throws it away, with its handles: only where it is known to have none, or copies of them are
     /// here, or the wait for their close does not matter.
     pub(crate) fn skip(&self) -> io::Result<usize> {
         let mut nothing = [0u8; 1];
         let (len, _) = read(|| call!(recv(&self.0, &mut nothing[..], RecvFlags::DONTWAIT)))?;
         Ok(len)
+    }
+
+    /// The same, but `None`, and nothing is taken, if the packet has handles, or anything else beside its bytes.
+    pub(crate) fn skip_plain(&self) -> io::Result<Option<usize>> {
+        match has_handles(self.0.as_raw_fd())? {
+            true => Ok(None),
+            false => self.skip().map(Some),
+        }
     }
 
     /// Gives the end's descriptor up.
@@ -470,8 +473,8 @@ pub(crate) fn accept(listener: BorrowedFd<'_>) -> io::Result<Channel> {
     Ok(Channel(Socket::new(Fd::new(above_stdio(fd)?))))
 }
 
-/// Whether the next packet has anything beside its bytes; not if there is none.
-fn has_handles(socket: RawFd) -> bool {
+/// Whether the next packet has anything beside its bytes.
+fn has_handles(socket: RawFd) -> io::Result<bool> {
     // SAFETY: all zeros is a message without an address, parts and space.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     // Qemu makes no call for a message without parts, and says that there is nothing.
@@ -483,15 +486,15 @@ fn has_handles(socket: RawFd) -> bool {
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
-    let seen = read(|| {
+    read(|| {
         // SAFETY: the message has one buffer, which is valid for as long as it says, and no space beside it.
         let len = unsafe { call!(libc::recvmsg(socket, &raw mut message, flags)) };
         match len {
             0.. => Ok(()),
             _ => Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)),
         }
-    });
-    seen.is_ok() && message.msg_flags & libc::MSG_CTRUNC != 0
+    })?;
+    Ok(message.msg_flags & libc::MSG_CTRUNC != 0)
 }
 
 /// Whether it is a socket of this family that was never connected and does not listen: one that has no queue.

@@ -252,10 +252,9 @@ impl Channel {
         mailbox::take(&head.token).ok_or_else(|| lie("a packet whose ports did not come"))
     }
 
-    /// Whether to take the next packet would be to close handles, and maybe to wait for that: never, as
-    /// [`Channel::skip`] leaves that to the closing thread.
-    pub(crate) fn peek_has_handles(&self) -> bool {
-        false
+    /// The same, but `None` where that would be to wait for closes: [`Channel::skip`] leaves them to the closing thread.
+    pub(crate) fn skip_plain(&self) -> io::Result<Option<usize>> {
+        self.skip().map(Some)
     }
 
     /// Looks at the head of the next packet and at what follows it. `None` at the end.

@@ -66,7 +66,7 @@ impl Channel {
         match self.0 {}
     }
 
-    pub(crate) fn peek_has_handles(&self) -> bool {
+    pub(crate) fn skip_plain(&self) -> io::Result<Option<usize>> {
         match self.0 {}
     }
 
