@@ -222,7 +222,7 @@ typedef void *Settings;
 
 /// Which bus to join, and as whom. Plain data of the caller; the functions that take it copy what they need.
 typedef struct Options {
-  /// Names the bus: UTF-8, 1 to 4096 bytes.
+  /// Names the bus, together with the effective user: UTF-8, 1 to 4096 bytes, such as "com.example.app.1".
   const char *identifier;
   /// What the endpoint is found by. Stays the caller's.
   const Label *label;
@@ -260,7 +260,8 @@ typedef struct Stats {
   uint64_t expired;
   /// Messages that a dead receiver had not taken and that went to another.
   uint64_t rerouted;
-  /// Messages that a dead receiver had not taken and that could go to nobody.
+  /// Messages that a dead receiver had not taken and that could go to nobody: with objects or regions, or nobody else
+  /// matched and there was no ttl. Copies of multicasts do not count. Also parked messages that did not get through.
   uint64_t lost;
   /// How often a send found a link full and waited.
   uint64_t blocked;
@@ -789,28 +790,28 @@ void ipmb_settings_drop(Settings settings);
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_max_payload(Settings *settings, size_t bytes);
 
-/// The largest memory region that this endpoint receives, in bytes. A message with one that is larger is refused with
-/// ERROR_CODE_TOO_LARGE.
+/// The largest memory region that this endpoint receives, in bytes (64 GiB). A message with one that is larger is refused
+/// with ERROR_CODE_TOO_LARGE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_max_region(Settings *settings,
                                    uint64_t bytes);
 
-/// How many bytes a link of this endpoint to another holds before a send waits: a power of two from 64 KiB to 64 MiB.
-/// A value that is none makes the join fail.
+/// How many bytes a link of this endpoint to another holds before a send waits: a power of two from 64 KiB to 64 MiB
+/// (1 MiB). A value that is none makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_link_capacity(Settings *settings,
                                       size_t bytes);
 
-/// How many bytes of messages from this endpoint to itself wait at most. Over that, a send is ERROR_CODE_FULL.
+/// How many bytes of messages from this endpoint to itself wait at most (64 MiB). Over that, a send is ERROR_CODE_FULL.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_self_queue(Settings *settings,
                                    size_t bytes);
 
 /// For how many microseconds at most a receive watches for messages, and a send for space, before it sleeps; beside a large
-/// message up to 400 longer; 0: not at all.
+/// message up to 400 longer; 0: not at all; 100 by default. More than a second makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_spin(Settings *settings,
@@ -824,34 +825,36 @@ ErrorCode ipmb_settings_spin(Settings *settings,
 ErrorCode ipmb_settings_idle_link(Settings *settings,
                                   uint32_t milliseconds);
 
-/// Meet at an absolute path instead of at the abstract name of the identifier. A path that no socket can have makes the
-/// join fail.
+/// Meet at an absolute path, of at most 100 bytes, instead of at the abstract name of the identifier. A path that no socket
+/// can have makes the join fail, and on Windows any.
 ///
 /// Ownership: `path` is copied. One thread at a time may use settings; does not block. Errors:
 /// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_INVALID_UTF8.
 ErrorCode ipmb_settings_path(Settings *settings,
                              const char *path);
 
-/// Join the bus of this user instead of one's own (the effective user).
+/// Join the bus of this user instead of one's own (the effective user). On Windows another user makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
-ErrorCode ipmb_settings_owner(Settings *settings, uint32_t uid);
+ErrorCode ipmb_settings_owner(Settings *settings,
+                              uint32_t uid);
 
 /// Let everybody on the machine join the bus, if this endpoint becomes its controller. Undoes what
-/// ipmb_settings_allow_uid and ipmb_settings_allow_gid did.
+/// ipmb_settings_allow_uid and ipmb_settings_allow_gid did. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_allow_anyone(Settings *settings);
 
-/// Let this user join the bus, too, besides the owner and root.
+/// Let this user join the bus, too, besides the owner and root. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_allow_uid(Settings *settings, uint32_t uid);
 
-/// Let the members of this group join the bus, too, besides the owner and root.
+/// Let the members of this group join the bus, too, besides the owner and root. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
-ErrorCode ipmb_settings_allow_gid(Settings *settings, uint32_t gid);
+ErrorCode ipmb_settings_allow_gid(Settings *settings,
+                                  uint32_t gid);
 
 /// Joins a bus, or starts it: the first endpoint becomes its controller. A `p_sender` or `p_receiver` that is NULL drops
 /// that half at once. After a failure nothing is written.
@@ -878,7 +881,8 @@ ErrorCode ipmb_join_with(struct Options options,
 /// Frees a sender. The endpoint leaves the bus with its last sender and its receiver. NULL is fine.
 ///
 /// Takes ownership of the sender. Thread-safe. If it is the endpoint's last half, blocks until it has left in good order,
-/// at most for a second. Errors (ipmb_last_error_code): ERROR_CODE_INVALID_ARGUMENT.
+/// at most for a second; the process's last endpoint for a second more, if a close is slow. Errors (ipmb_last_error_code):
+/// ERROR_CODE_INVALID_ARGUMENT.
 void ipmb_sender_drop(Sender sender);
 
 /// One more sender of the same endpoint, which shares its order of messages. After a failure `*cloned` is unchanged.
@@ -922,7 +926,8 @@ ErrorCode ipmb_send_timeout(const Sender *sender,
 /// handed over. Afterwards both halves fail with ERROR_CODE_LEFT; they still have to be dropped.
 ///
 /// Thread-safe. Blocks at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). Errors:
-/// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT if nobody took over in time, ERROR_CODE_FORKED.
+/// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT if nobody took over in time, ERROR_CODE_CONTROLLER_STOPPED if that is
+/// why, ERROR_CODE_FORKED.
 ErrorCode ipmb_leave(const Sender *sender,
                      uint32_t timeout);
 
@@ -930,7 +935,8 @@ ErrorCode ipmb_leave(const Sender *sender,
 /// NULL is fine. Do not use its descriptor any more.
 ///
 /// Takes ownership of the receiver. Thread-safe. Blocks until others know, or the endpoint has left in good order, at
-/// most for a second. Errors (ipmb_last_error_code): ERROR_CODE_INVALID_ARGUMENT.
+/// most for a second; the process's last endpoint for a second more, if a close is slow. Errors (ipmb_last_error_code):
+/// ERROR_CODE_INVALID_ARGUMENT.
 void ipmb_receiver_drop(Receiver receiver);
 
 /// Receives the next message. Messages of one sender come in its order; those whose payload is not the type that all
@@ -955,7 +961,9 @@ ErrorCode ipmb_try_recv(const Receiver *receiver,
                         Message *p_message);
 
 /// A descriptor to wait for with poll, epoll or an event loop, into `*fd`. It is readable when there may be a message:
-/// receive with ipmb_try_recv until that returns ERROR_CODE_EMPTY, then wait. Do nothing else with it.
+/// receive with ipmb_try_recv until that returns ERROR_CODE_EMPTY, then wait. Do nothing else with it. On Windows it is no
+/// descriptor but the lower 32 bits of a HANDLE, which are all that count: wait for `(HANDLE)(intptr_t)fd` with
+/// WaitForSingleObject and the like.
 ///
 /// Ownership: the descriptor stays the receiver's and is valid until it is dropped; do not close it. Thread-safe; does
 /// not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
@@ -965,7 +973,8 @@ ErrorCode ipmb_receiver_fd(const Receiver *receiver,
 /// What an endpoint has done since it joined, into `*stats`: its first `size` bytes. Pass `sizeof(Stats)`; fields that this
 /// library does not know yet are 0.
 ///
-/// Ownership: `*stats` is filled. Thread-safe; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+/// Ownership: `*stats` is filled. Thread-safe; blocks while another thread puts a message into a link, or receives or
+/// watches for messages. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_sender_stats(const Sender *sender,
                             struct Stats *stats,
                             size_t size);

@@ -39,7 +39,7 @@ impl Kind for EndpointReceiver<BytesMessage> {
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Names the bus: UTF-8, 1 to 4096 bytes.
+    /// Names the bus, together with the effective user: UTF-8, 1 to 4096 bytes, such as "com.example.app.1".
     pub identifier: *const c_char,
     /// What the endpoint is found by. Stays the caller's.
     pub label: *const Label,
@@ -125,7 +125,8 @@ unsafe fn join(
 /// Frees a sender. The endpoint leaves the bus with its last sender and its receiver. NULL is fine.
 ///
 /// Takes ownership of the sender. Thread-safe. If it is the endpoint's last half, blocks until it has left in good order,
-/// at most for a second. Errors (ipmb_last_error_code): ERROR_CODE_INVALID_ARGUMENT.
+/// at most for a second; the process's last endpoint for a second more, if a close is slow. Errors (ipmb_last_error_code):
+/// ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_sender_drop(sender: Sender) {
     // SAFETY: as the crate's text demands of all handles.
@@ -231,7 +232,8 @@ unsafe fn attempt(
 /// handed over. Afterwards both halves fail with ERROR_CODE_LEFT; they still have to be dropped.
 ///
 /// Thread-safe. Blocks at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). Errors:
-/// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT if nobody took over in time, ERROR_CODE_FORKED.
+/// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT if nobody took over in time, ERROR_CODE_CONTROLLER_STOPPED if that is
+/// why, ERROR_CODE_FORKED.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_leave(sender: *const Sender, timeout: u32) -> ErrorCode {
     border::code(|| {
@@ -246,7 +248,8 @@ pub unsafe extern "C" fn ipmb_leave(sender: *const Sender, timeout: u32) -> Erro
 /// NULL is fine. Do not use its descriptor any more.
 ///
 /// Takes ownership of the receiver. Thread-safe. Blocks until others know, or the endpoint has left in good order, at
-/// most for a second. Errors (ipmb_last_error_code): ERROR_CODE_INVALID_ARGUMENT.
+/// most for a second; the process's last endpoint for a second more, if a close is slow. Errors (ipmb_last_error_code):
+/// ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_receiver_drop(receiver: Receiver) {
     // SAFETY: as the crate's text demands of all handles.
@@ -305,7 +308,9 @@ unsafe fn receive(
 }
 
 /// A descriptor to wait for with poll, epoll or an event loop, into `*fd`. It is readable when there may be a message:
-/// receive with ipmb_try_recv until that returns ERROR_CODE_EMPTY, then wait. Do nothing else with it.
+/// receive with ipmb_try_recv until that returns ERROR_CODE_EMPTY, then wait. Do nothing else with it. On Windows it is no
+/// descriptor but the lower 32 bits of a HANDLE, which are all that count: wait for `(HANDLE)(intptr_t)fd` with
+/// WaitForSingleObject and the like.
 ///
 /// Ownership: the descriptor stays the receiver's and is valid until it is dropped; do not close it. Thread-safe; does
 /// not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
@@ -342,7 +347,8 @@ pub struct Stats {
     pub expired: u64,
     /// Messages that a dead receiver had not taken and that went to another.
     pub rerouted: u64,
-    /// Messages that a dead receiver had not taken and that could go to nobody.
+    /// Messages that a dead receiver had not taken and that could go to nobody: with objects or regions, or nobody else
+    /// matched and there was no ttl. Copies of multicasts do not count. Also parked messages that did not get through.
     pub lost: u64,
     /// How often a send found a link full and waited.
     pub blocked: u64,
@@ -357,7 +363,8 @@ pub struct Stats {
 /// What an endpoint has done since it joined, into `*stats`: its first `size` bytes. Pass `sizeof(Stats)`; fields that this
 /// library does not know yet are 0.
 ///
-/// Ownership: `*stats` is filled. Thread-safe; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+/// Ownership: `*stats` is filled. Thread-safe; blocks while another thread puts a message into a link, or receives or
+/// watches for messages. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_sender_stats(
     sender: *const Sender,

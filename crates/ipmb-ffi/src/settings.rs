@@ -114,8 +114,8 @@ pub unsafe extern "C" fn ipmb_settings_max_payload(
     }
 }
 
-/// The largest memory region that this endpoint receives, in bytes. A message with one that is larger is refused with
-/// ERROR_CODE_TOO_LARGE.
+/// The largest memory region that this endpoint receives, in bytes (64 GiB). A message with one that is larger is refused
+/// with ERROR_CODE_TOO_LARGE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -132,8 +132,8 @@ pub unsafe extern "C" fn ipmb_settings_max_region(
     }
 }
 
-/// How many bytes a link of this endpoint to another holds before a send waits: a power of two from 64 KiB to 64 MiB.
-/// A value that is none makes the join fail.
+/// How many bytes a link of this endpoint to another holds before a send waits: a power of two from 64 KiB to 64 MiB
+/// (1 MiB). A value that is none makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -150,7 +150,7 @@ pub unsafe extern "C" fn ipmb_settings_link_capacity(
     }
 }
 
-/// How many bytes of messages from this endpoint to itself wait at most. Over that, a send is ERROR_CODE_FULL.
+/// How many bytes of messages from this endpoint to itself wait at most (64 MiB). Over that, a send is ERROR_CODE_FULL.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn ipmb_settings_self_queue(
 }
 
 /// For how many microseconds at most a receive watches for messages, and a send for space, before it sleeps; beside a large
-/// message up to 400 longer; 0: not at all.
+/// message up to 400 longer; 0: not at all; 100 by default. More than a second makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -204,8 +204,8 @@ pub unsafe extern "C" fn ipmb_settings_idle_link(
     }
 }
 
-/// Meet at an absolute path instead of at the abstract name of the identifier. A path that no socket can have makes the
-/// join fail.
+/// Meet at an absolute path, of at most 100 bytes, instead of at the abstract name of the identifier. A path that no socket
+/// can have makes the join fail, and on Windows any.
 ///
 /// Ownership: `path` is copied. One thread at a time may use settings; does not block. Errors:
 /// ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_INVALID_UTF8.
@@ -223,7 +223,7 @@ pub unsafe extern "C" fn ipmb_settings_path(
     }
 }
 
-/// Join the bus of this user instead of one's own (the effective user).
+/// Join the bus of this user instead of one's own (the effective user). On Windows another user makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn ipmb_settings_owner(settings: *mut Settings, uid: u32) 
 }
 
 /// Let everybody on the machine join the bus, if this endpoint becomes its controller. Undoes what
-/// ipmb_settings_allow_uid and ipmb_settings_allow_gid did.
+/// ipmb_settings_allow_uid and ipmb_settings_allow_gid did. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -252,7 +252,7 @@ pub unsafe extern "C" fn ipmb_settings_allow_anyone(settings: *mut Settings) -> 
     }
 }
 
-/// Let this user join the bus, too, besides the owner and root.
+/// Let this user join the bus, too, besides the owner and root. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn ipmb_settings_allow_uid(settings: *mut Settings, uid: u
     }
 }
 
-/// Let the members of this group join the bus, too, besides the owner and root.
+/// Let the members of this group join the bus, too, besides the owner and root. On Windows it makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

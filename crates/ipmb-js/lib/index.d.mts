@@ -2,7 +2,7 @@
 
 /** Options of {@link join}. */
 export interface JoinOptions {
-  /** Names the bus: 1 to 4,096 bytes without NUL. */
+  /** Names the bus, together with the effective user: 1 to 4,096 bytes without NUL, such as `com.example.app.1`. */
   identifier: string;
   /** What selectors are matched against: at most 64 strings of at most 256 bytes. */
   label: string[];
@@ -16,7 +16,7 @@ export interface JoinOptions {
   linkCapacity?: number;
   /** Bytes that {@link Sender.send} lets wait for one receiver whose link is full, copied buffers included. Default 64 MiB. */
   outboundQueue?: number;
-  /** Meet at an absolute path in the file system in place of an abstract name. Not on Windows: `IPMB_IO`. */
+  /** Meet at an absolute path of at most 100 bytes in place of an abstract name. Not on Windows: `IPMB_IO`. */
   path?: string;
 }
 
@@ -97,7 +97,10 @@ export enum SelectorMode {
 export interface Selector {
   labelOp: LabelOp;
   mode: SelectorMode;
-  /** For how many milliseconds the message is parked while nobody matches. 0: it is gone then. */
+  /**
+   * For how many milliseconds the message is parked while nobody matches, to be given to the first that does: also that of a
+   * multicast. 0: it is gone then.
+   */
   ttl: number;
 }
 
@@ -141,7 +144,7 @@ export class Sender {
   sendAsync(selector: Selector, bytesMessage: BytesMessage, buffers?: Buffer[] | null, attachments?: Attachments): Promise<void>;
   /** Bytes that wait in queues. While there are any, the process does not end by itself. */
   readonly queued: number;
-  /** Gives the half up, and what waits in queues. Doing it twice is fine. */
+  /** Gives the half up, and discards messages still queued: wait until `queued` is 0 first. Doing it twice is fine. */
   close(): void;
 }
 

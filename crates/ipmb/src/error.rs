@@ -112,7 +112,7 @@ pub enum JoinError {
         /// The controller's process id.
         pid: u32,
     },
-    /// The bus speaks another protocol.
+    /// The bus speaks another protocol; 0.0.0: there is no ipmb bus at that name.
     #[error("the bus speaks protocol {0}, which is not compatible with this program")]
     VersionMismatch(Version),
     /// The tokens differ.

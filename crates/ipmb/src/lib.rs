@@ -7,7 +7,7 @@
 //! use ipmb::{Message, Options, Selector, label};
 //! use std::time::Duration;
 //!
-//! let bus = format!("doc.overview.{}", std::process::id()); // "com.example.app" in a real program
+//! let bus = format!("doc.overview.{}", std::process::id()); // "com.example.app.1" in a real program
 //! let soon = Some(Duration::from_secs(5));
 //!
 //! // As a rule these two are two processes.
@@ -38,16 +38,21 @@
 //! * [`EndpointSender::send`] waits while a receiver's link is full. A stopped receiver so holds up those who send to it,
 //!   and nobody else. Two single-threaded endpoints that both wait in `send` on each other wait for ever; `try_send` is
 //!   the cure.
+//! * `Ok` of a send means accepted, not received. A message comes at most once; the README's *Guarantees* say what happens
+//!   when a process dies.
 //! * A message that nobody matches is gone unless its selector has a ttl.
+//! * Receivers do not learn who sent a message. For replies, put a unique part of your own label and a request number into the
+//!   payload. Nobody is told of joins and deaths.
 //! * One endpoint at a time also hosts the controller, which introduces endpoints to each other; another takes over when
 //!   it goes. Set [`Options::controller_affinity`] to false in a process that is debugged or suspended often.
-//! * One thread per process serves its endpoints, and a second one closes what others handed over and nobody asked for. No
-//!   message passes through them once sender and receiver have met.
+//! * One thread per process serves its endpoints. On Linux and macOS a second one closes what others handed over and nobody
+//!   asked for, and on macOS a third takes Mach ports in. On Windows further ones, one for 63 handles, wait where there are
+//!   more than 64 handles, or for an event loop. No message passes through them once sender and receiver have met.
 //! * After `fork` without `exec`, the child's copies of endpoints and regions return an error `Forked`; join again there.
 //! * The crate logs what goes wrong through the crate `log`, also while an endpoint is locked: a logger that sends its records
 //!   over a bus has to hand them to another thread.
 //!
-//! It runs on Linux 5.10 and later.
+//! It runs on Linux 5.10 and later. Backends for macOS and Windows are built, but were not run on those systems; see the README.
 
 #[cfg(all(test, not(loom)))]
 mod abandoned;

@@ -46,7 +46,8 @@ const NO_ID: u32 = u32::MAX;
 /// ```
 #[derive(Clone)]
 pub struct Options {
-    /// Names the bus together with its owner, e.g. `com.solar`. 1 to 4,096 bytes without NUL; every byte counts.
+    /// Names the bus together with its [owner](Self::owner). 1 to 4,096 bytes without NUL; every byte counts. Take a domain
+    /// name of yours reversed, and the major number of what your programs say to each other: `com.example.app.1`.
     pub identifier: String,
     /// What selectors are matched against. At most 64 parts of at most 256 bytes.
     pub label: Label,
@@ -128,10 +129,10 @@ impl Options {
     }
 
     /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 100 µs, at
-    /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. Beside a large message it watches for up to a
-    /// quarter of a nanosecond per byte longer, 400 µs at most: as long as the other side may copy it. Meanwhile other
-    /// threads' calls that receive by this endpoint wait, those of `try_recv` and `stats` too. With less than two processors it sleeps
-    /// at once.
+    /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. On one processor it sleeps at once.
+    ///
+    /// Beside a large message, which the other side may be copying, it watches longer: by a quarter of a nanosecond per byte,
+    /// 400 µs at most. While one thread watches for messages, `recv`, `try_recv` and `stats` of the same endpoint wait in others.
     #[must_use]
     pub fn spin(mut self, at_most: Duration) -> Self {
         self.spin = at_most;
@@ -149,16 +150,18 @@ impl Options {
 
     /// Who may join when this endpoint hosts the controller; default [`Access::owner()`]. All endpoints of a bus that
     /// may host it should say the same. Only endpoints of the owner and root host it, whoever may join.
+    ///
+    /// On Windows `join` fails with any other than `owner()` ([`JoinError::Io`] of kind `Unsupported`).
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
         self
     }
 
-    /// The user id of the bus's owner, which is part of its name; default this process's effective user id. Name it
-    /// to join another user's bus, whose [`Access`] must allow it.
+    /// The user id of the bus's owner, which is part of its name; default this process's *effective* user id, so that the same
+    /// program is on another bus under sudo. Name it to join another user's bus, whose [`Access`] must allow it.
     ///
-    /// User ids are those of Unix. Other systems take the identity that they give the process, and no other.
+    /// User ids are those of Unix. On Windows `join` fails with another user's ([`JoinError::Io`] of kind `Unsupported`).
     #[must_use]
     pub fn owner(mut self, uid: u32) -> Self {
         self.owner = Some(uid);
@@ -167,21 +170,23 @@ impl Options {
 
     /// Meets the other endpoints at a path in the file system, instead of a name that is abstract and shared by all
     /// that see the same network namespace. For containers and sandboxes that share a directory, and where others
-    /// might squat names: the directory's permissions say who can create the path.
+    /// might squat names: anybody can take an abstract name first, but not a path in a directory of your own.
     ///
     /// An absolute path of at most 100 bytes without NUL, in an existing directory, where nothing else than a socket
     /// lies. The socket and a lock file beside it may remain after all endpoints were killed; the next `join` takes them
     /// over.
+    ///
+    /// On Windows `join` fails with any ([`JoinError::Io`] of kind `Unsupported`).
     #[must_use]
     pub fn path(mut self, path: impl Into<PathBuf>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// The application group of a sandboxed program on macOS, e.g. `ABCDE12345.solar`: a sandbox only lets the
-    /// names of shared memory pass that begin with it, and names of where Mach ports arrive: those go between processes that name the same
-    /// group, or none. It holds for the whole process from its first `join` with one on,
-    /// so let that be the first `join`, and join before you make memory regions; and name a [`path`](Self::path) in the group's container. Other systems take it and do nothing with it.
+    /// The application group of a sandboxed program on macOS, e.g. `ABCDE12345.solar`. Names of shared memory and of Mach
+    /// services in a macOS sandbox must begin with the group. Set it in the process's first `join`, before any
+    /// [`MemoryRegion`](crate::MemoryRegion); it then holds for the whole process. All who exchange Mach ports name the same group, or
+    /// none. Name a [`path`](Self::path) in the group's container, too. Other systems ignore it.
     ///
     /// 1 to 22 bytes of ASCII without `/` and NUL.
     #[must_use]
@@ -301,7 +306,8 @@ impl fmt::Debug for Options {
 /// id in this process's user namespace is nobody's equal and is let in by [`anyone`](Access::anyone) only. The token
 /// is asked for all the same.
 ///
-/// User and group ids are those of Unix; on other systems only `owner` and `anyone` have a meaning.
+/// User and group ids are those of Unix. On Windows `join` fails with any other than [`owner()`](Access::owner)
+/// ([`JoinError::Io`] of kind `Unsupported`).
 ///
 /// ```
 /// use ipmb::Access;

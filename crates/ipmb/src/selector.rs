@@ -25,8 +25,9 @@ pub struct Selector {
     pub label_op: LabelOp,
     /// One or all of those that match.
     pub mode: SelectorMode,
-    /// How long the message is parked while nobody matches, to be given to the first that does. Zero: not at all,
-    /// the message is then gone and `send` is still `Ok`.
+    /// How long the message is parked while nobody matches, to be given to the first that does. A multicast, too, reaches only
+    /// the first who joins later, and nobody who joins later if somebody matched at once. The time also covers a unicast that
+    /// its receiver had not taken when it died. Zero: the message is gone if nobody matches, and `send` is still `Ok`.
     pub ttl: Duration,
 }
 
@@ -55,7 +56,7 @@ impl Selector {
 /// How many of the matching endpoints get the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SelectorMode {
-    /// Exactly one: by default the one that joined first.
+    /// Exactly one: the one that joined first.
     Unicast,
     /// All that are members when `send` starts, the sender included if its own label matches.
     Multicast,

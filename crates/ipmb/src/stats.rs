@@ -23,7 +23,8 @@ pub struct Stats {
     pub expired: u64,
     /// Messages that a dead receiver had not taken and that went to another.
     pub rerouted: u64,
-    /// Messages that a dead receiver had not taken and that could go to nobody.
+    /// Messages that a dead receiver had not taken and that could go to nobody: with objects or regions, or nobody else
+    /// matched and there was no ttl. Copies of multicasts do not count. Also parked messages that did not get through.
     pub lost: u64,
     /// How often a `send` found a link full and waited.
     pub blocked: u64,

@@ -22,9 +22,10 @@ const FRONT: usize = 2;
 
 /// Memory for a message that is to be filled in place, from [`EndpointSender::loan`](crate::EndpointSender::loan).
 ///
-/// It derefs to its bytes, which begin at a multiple of 64 in the address space and have any value at first. [`send`](Self::send) sends them as
-/// a [`BytesMessage`]; who receives a [`BytesView`](crate::BytesView) reads them where they lie, so that nothing is
-/// copied. Dropped unsent, the memory is used for another message. In a forked child it is empty.
+/// It derefs to its bytes. In memory of the link they begin at a multiple of 64 and may hold an earlier message of yours; a
+/// private loan has no promised alignment and is zero. [`send`](Self::send) sends them as a [`BytesMessage`]; who receives a
+/// [`BytesView`](crate::BytesView) reads them where they lie, so that nothing is copied. Dropped unsent, the memory is used
+/// for another message. In a forked child it is empty.
 pub struct Loan {
     endpoint: Arc<Endpoint>,
     selector: Selector,
@@ -61,8 +62,8 @@ impl Loan {
     }
 
     /// Sends the bytes with this [format](BytesMessage::format), and waits for space as
-    /// [`EndpointSender::send`](crate::EndpointSender::send) does. If the receiver has changed meanwhile, because it died or another one
-    /// matches first, the bytes are copied and go where a message of now goes.
+    /// [`EndpointSender::send`](crate::EndpointSender::send) does. If the receiver has changed meanwhile, because it died or
+    /// another one matches first, the bytes are sent as a new message would be: routed again, and copied.
     ///
     /// # Errors
     /// As for [`EndpointSender::send`](crate::EndpointSender::send). The loan is dropped then.

@@ -91,7 +91,7 @@ impl Drop for Endpoint {
 /// the bus that starts after this returned can reach it.
 ///
 /// Blocks until then, at most for `timeout` (`None`: for ever). Any number of endpoints, on the same or other buses, can
-/// live in one process; the same two threads serve them all.
+/// live in one process; the same few threads serve them all.
 ///
 /// # Errors
 /// See [`JoinError`]; bad options are refused at once, all else within the timeout.

@@ -11,8 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The receiving half of an endpoint. Dropping it makes the endpoint send-only: at once it matches no selector any more,
-/// and what it had not received goes to others who match.
+/// The receiving half of an endpoint. Dropping it makes the endpoint send-only: at once it matches no selector any more. Of
+/// what it had not received, unicasts without objects and regions go to others who match, or wait for the rest of their ttl.
+/// Unicasts with objects or regions are lost, and so are its copies of multicasts.
+///
+/// Dropping blocks for up to a second while the bus is told; the process's last half may take a second more, for a close that is
+/// slow. Call [`EndpointSender::leave`](crate::EndpointSender::leave) first to choose another time.
 ///
 /// All calls may be made from any thread at the same time; each message goes to one of them.
 pub struct EndpointReceiver<R> {
@@ -34,7 +38,7 @@ impl<R> EndpointReceiver<R> {
         }
     }
 
-    /// What this endpoint has done so far.
+    /// What this endpoint has done so far. Waits as [`EndpointSender::stats`](crate::EndpointSender::stats) does.
     pub fn stats(&self) -> Stats {
         self.endpoint.stats()
     }
@@ -57,7 +61,8 @@ impl<R: MessageBox> EndpointReceiver<R> {
     }
 
     /// Receives a message if there is one now. After [`RecvError::Empty`] the handle that
-    /// event loops can wait for (`AsFd`, on Windows `AsHandle`) becomes readable when the next one is there.
+    /// event loops can wait for (`AsFd`, on Windows `AsHandle`) becomes readable when the next one is there; so an event loop
+    /// (such as tokio's `AsyncFd`) clears its readiness only after `Empty`.
     ///
     /// # Errors
     /// As [`recv`](Self::recv).

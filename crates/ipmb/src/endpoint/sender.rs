@@ -57,13 +57,19 @@ impl<T> EndpointSender<T> {
     /// Leaves the bus in good order: parked messages and, if it is here, the controller's role are handed over. Afterwards
     /// both halves' calls fail with `Left`. Blocks at most for `timeout` (`None`: for ever).
     ///
+    /// An endpoint without [`controller_affinity`](crate::Options::controller_affinity) that finds no controller for 60 ms (0.8 s
+    /// with parked messages) leaves without announcing it. If a controller appears only later, the endpoint stays listed until
+    /// its process ends, and messages for which it is the first match wait and are not delivered.
+    ///
     /// # Errors
-    /// [`SendError::Timeout`] if nobody took over in time; the endpoint is off the bus all the same once it is dropped.
+    /// [`SendError::Timeout`] if nobody took over in time, [`SendError::ControllerStopped`] if that is why; the endpoint is off
+    /// the bus all the same once it is dropped. [`SendError::Forked`].
     pub fn leave(&self, timeout: Option<Duration>) -> Result<(), SendError> {
         self.endpoint.leave(timeout)
     }
 
-    /// What this endpoint has done so far.
+    /// What this endpoint has done so far. Waits while another thread puts a message into a link, or receives or
+    /// [watches](crate::Options::spin) for messages; not while it sleeps.
     pub fn stats(&self) -> Stats {
         self.endpoint.stats()
     }
@@ -71,9 +77,10 @@ impl<T> EndpointSender<T> {
     /// Lends memory for a message of `size` bytes, to be written where its receiver will read it, and sent as a
     /// [`BytesMessage`](crate::BytesMessage) with [`Loan::send`]. What is received as a [`BytesView`](crate::BytesView) is then never copied.
     ///
-    /// Waits for memory while the receiver of a unicast selector still has all that there is for it (32 loans, or 64 MiB), at
-    /// most for `timeout` (`None`: for ever). Where there is no single receiver (a multicast, nobody who matches yet, the
-    /// first message to somebody, this endpoint itself) the loan is private memory, and copied when it is sent.
+    /// Waits while the receiver has not taken 4 MiB of payloads, or it and you hold 32 blocks or 64 MiB (two blocks are
+    /// always allowed), at most for `timeout` (`None`: for ever). Where there is no single linked receiver (the first message to
+    /// somebody, a multicast, nobody who matches, this endpoint itself, or while a new controller is elected) the loan is
+    /// private memory, and copied when it is sent.
     ///
     /// # Errors
     /// [`SendError::Timeout`], [`SendError::TooLarge`], [`SendError::Exhausted`] without memory, and what [`send`](Self::send) returns.
@@ -141,12 +148,12 @@ impl<T> EndpointSender<T> {
 }
 
 impl<T: MessageBox> EndpointSender<T> {
-    /// Sends a message, and waits for space as long as it takes. Of an error the message is dropped; use
+    /// Sends a message, and waits for space as long as it takes. On error the message is dropped; use
     /// [`send_timeout`](Self::send_timeout) to get it back.
     ///
     /// `Ok` means that the message is in the links of its receivers, or parked, or that nobody matched a selector without
-    /// `ttl`. Two endpoints that each wait here for space at the other, and receive on the same thread, wait for ever:
-    /// use [`try_send`](Self::try_send) there.
+    /// `ttl`; not that anybody has received it. Two endpoints that each wait here for space at the other, and receive on the
+    /// same thread, wait for ever: use [`try_send`](Self::try_send) there.
     ///
     /// # Errors
     /// See [`SendError`].

@@ -186,7 +186,7 @@ impl MemoryRegion {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfBounds`], [`Error::Frozen`], and [`Error::Exhausted`] if address space ran out.
+    /// [`Error::OutOfBounds`], [`Error::Frozen`], [`Error::Exhausted`] if address space ran out, [`Error::Forked`], [`Error::Io`].
     ///
     /// ```
     /// let mut region = ipmb::MemoryRegion::new(100);
@@ -231,7 +231,8 @@ impl MemoryRegion {
     ///
     /// [`Error::Busy`] while any holder, in any process, has it mapped (what this handle mapped is unmapped first);
     /// nothing has changed then. On Linux also for a moment after a holder has died, while others look at it in `/proc`: the
-    /// kernel keeps its mappings for so long. On macOS and Windows, while any other handle of it exists.
+    /// kernel keeps its mappings for so long. On macOS and Windows, while any other handle of it exists. [`Error::Forked`];
+    /// [`Error::Io`] and [`Error::Exhausted`] if the system refuses.
     ///
     /// ```
     /// let mut region = ipmb::MemoryRegion::new(5);
@@ -265,7 +266,7 @@ impl MemoryRegion {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFrozen`], and [`Error::Exhausted`] if address space ran out.
+    /// [`Error::NotFrozen`], [`Error::Exhausted`] if address space or memory ran out, [`Error::Forked`], [`Error::Io`].
     pub fn as_frozen(&self) -> Result<&[u8], Error> {
         if self.forked() {
             return Err(Error::Forked);

@@ -40,6 +40,9 @@ use std::any::{Any, TypeId};
 /// `Vec<()>`); what is over that does not decode. Types that need a self-describing format (serde's `untagged`,
 /// `flatten`, internally tagged enums) do not decode either.
 ///
+/// There are no field names in it: adding, removing or reordering a field makes another type, which needs another UUID. A
+/// receiver takes both by an enum with a variant for each.
+///
 /// # Implementing it by hand
 ///
 /// For a format of one's own, or bulk data without a copy in between. `accepts` and `decode` run while the receiver is locked:

@@ -80,7 +80,7 @@ impl<T> Message<T> {
         }
     }
 
-    /// One that came. Its selector matches everybody, so that it can be sent on.
+    /// One that came. Its selector did not travel.
     #[inline]
     pub(crate) fn received(payload: T, attached: Attached) -> Self {
         Self {
@@ -92,7 +92,8 @@ impl<T> Message<T> {
         }
     }
 
-    /// Who gets it. It does not travel: of a received message it is one that matches everybody.
+    /// Who gets it. It does not travel: a received message has a unicast that everybody matches, which goes to whoever joined
+    /// first, often oneself. To forward a message, make a new one with [`Message::new`] and move payload and attachments.
     pub fn selector(&self) -> &Selector {
         &self.selector
     }

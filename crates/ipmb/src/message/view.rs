@@ -13,9 +13,9 @@ const CHUNK: usize = 16 << 10;
 /// A [`BytesMessage`] that is received without copying its data: for large ones, of which one reads a part, or reads all
 /// once.
 ///
-/// Data that its sender put into a block of memory (that of a [`Loan`](crate::Loan), and all that is too large for the ring of
-/// the link, 64 KiB by default) stays there, and the block is not used again before the view is dropped. While a receiver
-/// keeps 32 of them, or 64 MiB, their sender waits for space. Smaller data is copied when it is received.
+/// A payload of up to 1/16 of the ring (64 KiB by default) travels in the ring, and is copied when it is received; larger ones,
+/// and each [`Loan`](crate::Loan), travel in blocks of shared memory, which are not used again before their view is dropped.
+/// While a receiver keeps 32 of them, or 64 MiB, their sender waits for space.
 ///
 /// The sender can write to the memory all the time, so bytes are read by copying them out; two reads of the same bytes
 /// may differ if the sender does not keep to the rules. For memory that nobody can change, send a
