@@ -151,7 +151,10 @@ mod tests {
     fn who_waits_beside_large_messages_gives_way_to_nobody() {
         let mut spin = Spin::new(MOST, MOST);
         // On one core the other side copies meanwhile, and it is worth it; once it is on another core nobody does.
-        for (took, calls) in [(Duration::from_micros(300), 8), (Duration::from_micros(5), 1)] {
+        for (took, calls) in [
+            (Duration::from_micros(300), 8),
+            (Duration::from_micros(5), 1),
+        ] {
             for _ in 0..3 {
                 spin.begin(1 << 20);
                 spin.was_vain();
