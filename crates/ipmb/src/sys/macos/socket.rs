@@ -82,13 +82,28 @@ pub(super) fn local<T>(
 }
 
 /// Makes a socket one of the library's: what it holds, and when it takes data.
+///
+/// Newer kernels say that there is room (`filt_sowrite_common`) only if the other end's buffer for what it receives has room for
+/// the low-water mark, too. They do not ask for that when something is sent.
 pub(super) fn furnish(fd: OwnedFd) -> io::Result<Fd> {
     let socket = Fd::new(adopt(fd)?);
     let flags = rustix::fs::fcntl_getfl(&socket)?;
     rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)?;
-    set(&socket, libc::SO_NOSIGPIPE, 1)?;
-    set(&socket, libc::SO_SNDBUF, BUFFER)?;
-    set(&socket, libc::SO_SNDLOWAT, HEAD + LONGEST + CONTROL)?;
+    let options = [
+        (libc::SO_NOSIGPIPE, 1),
+        (libc::SO_SNDBUF, BUFFER),
+        (libc::SO_RCVBUF, BUFFER),
+        // No more than the buffer is believed, so it comes last.
+        (libc::SO_SNDLOWAT, HEAD + LONGEST + CONTROL),
+    ];
+    for (name, value) in options {
+        match set(&socket, name, value) {
+            // A connection that was closed before it was accepted takes no options any more (`sosetoptlock`). It is read to its
+            // end.
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
     Ok(socket)
 }
 
