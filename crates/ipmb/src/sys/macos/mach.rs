@@ -236,7 +236,8 @@ pub(super) fn send(message: &mut [u32]) -> io::Result<()> {
     // SAFETY: the kernel has left the message as it was, or has written a whole one.
     unsafe { mach_msg_destroy(message.as_mut_ptr()) };
     Err(match code & !MASK {
-        SEND_FULL => io::ErrorKind::WouldBlock.into(),
+        // Not `WouldBlock`, after which room in a socket would be waited for: that there is.
+        SEND_FULL => Errno::TOOMANYREFS.into(),
         SEND_NOBODY => Errno::PIPE.into(),
         SEND_NO_RIGHT => io::Error::new(
             io::ErrorKind::InvalidInput,
