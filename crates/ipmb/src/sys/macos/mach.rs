@@ -252,12 +252,14 @@ pub(super) fn send(message: &mut [u32]) -> io::Result<()> {
 pub(super) enum Came {
     /// A message, with its trailer.
     Message,
+    /// One of which something has no room here: to be destroyed.
+    Part,
     /// One that was not for here, and is gone.
-    Junk,
+    Gone,
     Nothing,
 }
 
-/// Takes the next message without waiting, if it fits. Longer ones are gone.
+/// Takes the next message without waiting, if it fits. Longer ones are gone: the kernel destroys them, and this thread waits for it.
 pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     // SAFETY: the kernel writes no more than the size of the space.
     let code = unsafe {
@@ -273,19 +275,37 @@ pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     };
     match code & !MASK {
         0 => Came::Message,
-        RCV_BODY_ERROR => {
-            destroy(space);
-            Came::Junk
-        }
-        RCV_TOO_LARGE | RCV_HEADER_ERROR => Came::Junk,
+        RCV_BODY_ERROR => Came::Part,
+        RCV_TOO_LARGE | RCV_HEADER_ERROR => Came::Gone,
         _ => Came::Nothing,
     }
 }
 
-/// Gives up what a message has brought.
-pub(super) fn destroy(message: &mut [u32]) {
-    // SAFETY: a message that was received, whose header and descriptors the kernel has written.
-    unsafe { mach_msg_destroy(message.as_mut_ptr()) };
+/// A message that was received, and that nobody wants. When it is dropped what it has brought is given up, which may wait.
+pub(super) struct Junk {
+    message: Vec<u32>,
+    generation: u32,
+}
+
+impl Junk {
+    /// # Safety
+    /// The kernel has written its header and descriptors, and nobody else gives up what they name.
+    pub(super) unsafe fn new(message: &[u32]) -> Self {
+        Self {
+            message: message.to_vec(),
+            generation: fork::generation(),
+        }
+    }
+}
+
+impl Drop for Junk {
+    fn drop(&mut self) {
+        // A forked child has none of it.
+        if !fork::forked_since(self.generation) {
+            // SAFETY: as `new` was promised; once, here.
+            unsafe { mach_msg_destroy(self.message.as_mut_ptr()) };
+        }
+    }
 }
 
 /// Sleeps until there is a message, and leaves it there.
