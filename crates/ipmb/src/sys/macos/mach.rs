@@ -49,6 +49,8 @@ const RCV_TOO_LARGE: c_int = 0x1000_4004;
 const RCV_HEADER_ERROR: c_int = 0x1000_400b;
 const RCV_BODY_ERROR: c_int = 0x1000_400c;
 const MASK: c_int = 0x3e00;
+/// Words, more than any trailer takes (`mach_msg_max_trailer_t`).
+const TRAILER: usize = 32;
 /// `BOOTSTRAP_MAX_NAME_LEN`, the end included.
 pub(super) const NAME_MAX: usize = 128;
 
@@ -254,18 +256,21 @@ pub(super) enum Came {
     Message,
     /// One of which something has no room here: to be destroyed.
     Part,
-    /// One that was not for here, and is gone.
+    /// One that needs space of so many words, and waits for that.
+    Longer(usize),
+    /// One that had no room for its rights here, and is gone.
     Gone,
     Nothing,
 }
 
-/// Takes the next message without waiting, if it fits. Longer ones are gone: the kernel destroys them, and this thread waits for it.
+/// Takes the next message without waiting, if it fits. Longer ones stay: the kernel would destroy them in this thread, which may
+/// take any time.
 pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     // SAFETY: the kernel writes no more than the size of the space.
     let code = unsafe {
         mach_msg(
             space.as_mut_ptr(),
-            RCV_MSG | RCV_TIMEOUT | RCV_AUDIT,
+            RCV_MSG | RCV_TIMEOUT | RCV_LARGE | RCV_AUDIT,
             0,
             size_of_val(space) as u32,
             port,
@@ -276,7 +281,9 @@ pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     match code & !MASK {
         0 => Came::Message,
         RCV_BODY_ERROR => Came::Part,
-        RCV_TOO_LARGE | RCV_HEADER_ERROR => Came::Gone,
+        // It has written the size, without the trailer, where it stands in the header.
+        RCV_TOO_LARGE => Came::Longer(space.get(1).map_or(0, |size| *size as usize / 4) + TRAILER),
+        RCV_HEADER_ERROR => Came::Gone,
         _ => Came::Nothing,
     }
 }
@@ -290,9 +297,9 @@ pub(super) struct Junk {
 impl Junk {
     /// # Safety
     /// The kernel has written its header and descriptors, and nobody else gives up what they name.
-    pub(super) unsafe fn new(message: &[u32]) -> Self {
+    pub(super) unsafe fn new(message: Vec<u32>) -> Self {
         Self {
-            message: message.to_vec(),
+            message,
             generation: fork::generation(),
         }
     }

@@ -200,8 +200,15 @@ impl State {
             match mach::receive(port, &mut space) {
                 Came::Nothing => return,
                 Came::Gone => {}
+                Came::Longer(words) => {
+                    let mut long = vec![0; words];
+                    if let Came::Message | Came::Part = mach::receive(port, &mut long) {
+                        // SAFETY: the kernel has written it just now.
+                        unwanted.push(Box::new(unsafe { Junk::new(long) }));
+                    }
+                }
                 // SAFETY: the kernel has written it just now.
-                Came::Part => unwanted.push(Box::new(unsafe { Junk::new(&space) })),
+                Came::Part => unwanted.push(Box::new(unsafe { Junk::new(space.to_vec()) })),
                 Came::Message => match Letter::read(&space) {
                     Some(Letter {
                         token,
@@ -217,7 +224,7 @@ impl State {
                         }
                     }
                     // SAFETY: the kernel has written it just now.
-                    None => unwanted.push(Box::new(unsafe { Junk::new(&space) })),
+                    None => unwanted.push(Box::new(unsafe { Junk::new(space.to_vec()) })),
                 },
             }
         }
