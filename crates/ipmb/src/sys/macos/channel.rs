@@ -9,6 +9,9 @@
 //! the last places in between, the handles are lost, and the channel ends with an error rather than with other handles.
 //! Looking at the handles, as on Linux, would show nothing here.
 //!
+//! A packet is looked at and then taken, in two steps. Two threads that read news at the same time may take each other's; that does not
+//! show, as all news are of one length and without handles. Handles are read by one thread.
+//!
 //! Every read has room for the most handles that a packet can have, for those that find no room in the buffer would stay open.
 //!
 //! Ports do not go through a socket. They are sent to the mailbox of the receiving process first, then the packet: so what a packet
@@ -16,23 +19,23 @@
 //! that nobody asks for; the shelf of the mailbox bounds them.
 
 use super::{
-    dispose,
+    closing, dispose,
     fork::Fd,
-    handle::descriptor,
+    handle::duplicate_fd,
     mach::SendRight,
     mailbox,
     socket::{
-        self, FLAGS, LONGEST, MAX_HANDLES, check, credentials, furnish, lie, local, message, part,
+        self, FLAGS, LONGEST, MAX_HANDLES, Socket, credentials, furnish, lie, local, message, part,
         part_mut, send_with, stream, take_parts,
     },
 };
 use crate::sys::{
-    BorrowedHandle, Handle,
+    BorrowedHandle, Handle, Received,
     ports::head::{HEAD, Head},
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     io::Errno,
     net::{Shutdown, SocketAddrUnix, shutdown},
 };
@@ -49,7 +52,7 @@ pub(crate) struct Peer {
 /// One end of an ordered channel that keeps packet borders and carries handles.
 #[derive(Debug)]
 pub(crate) struct Channel {
-    socket: Fd,
+    socket: Socket,
     /// The process that is to read; 0 if the socket's other end is the one.
     reader: u32,
     /// A right to its mailbox, once it was needed.
@@ -68,7 +71,7 @@ pub(crate) struct Packet {
 }
 
 impl Channel {
-    fn new(socket: Fd, reader: u32) -> Self {
+    fn new(socket: Socket, reader: u32) -> Self {
         Self {
             socket,
             reader,
@@ -79,30 +82,33 @@ impl Channel {
     /// Two connected ends; the second one is for the process `reader`, which ports are sent to (0: this one).
     pub(crate) fn pair(reader: u32) -> io::Result<(Self, Self)> {
         let (ours, theirs) = socket::pair()?;
-        Ok((Self::new(ours, reader), Self::new(theirs, 0)))
+        Ok((
+            Self::new(Socket::new(ours), reader),
+            Self::new(Socket::lent(theirs), 0),
+        ))
     }
 
     /// Takes an end that came from another process, if it is one. It was furnished by its maker; if its other end is closed it
     /// takes no options any more, and can still be read.
     pub(crate) fn from_peer(handle: Handle) -> io::Result<Self> {
-        let fd = descriptor(handle)?;
-        check(&fd)?;
-        Ok(Self::new(Fd::new(fd), 0))
+        Ok(Self::new(socket::from_peer(handle)?, 0))
     }
 
     /// Connects to a listener. `ConnectionRefused` when its queue is full, or nobody listens.
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
         let socket = furnish(stream()?)?;
         rustix::net::connect(&socket, address)?;
-        Ok(Self::new(socket, 0))
+        Ok(Self::new(Socket::new(socket), 0))
     }
 
     /// Accepts a connection without waiting. Its number is higher than `above`.
     pub(super) fn accept(listener: BorrowedFd<'_>, above: RawFd) -> io::Result<Self> {
-        Ok(Self::new(socket::accept(listener, above)?, 0))
+        let socket = socket::accept(listener, above)?;
+        Ok(Self::new(Socket::new(socket), 0))
     }
 
-    /// The process that connected, or that listens: its user at the time when it did so. Its id is 0 when it has hung up.
+    /// Who connected, or listens: the user at the time when it did so, and the process that has touched the other end last, which
+    /// can be one that it was handed to. Its id is 0 when it has hung up.
     pub(crate) fn peer(&self) -> io::Result<Peer> {
         let credentials = credentials(self.socket.as_fd())?;
         let mut pid = MaybeUninit::<libc::pid_t>::uninit();
@@ -147,12 +153,15 @@ impl Channel {
         }
         let head = head.to_bytes();
         let mut parts = [part(&head), part(bytes)];
-        send_with(&self.socket, &mut parts, &descriptors, HEAD + bytes.len())
+        let len = HEAD + bytes.len();
+        send_with(self.socket.as_fd(), &mut parts, &descriptors, len)
     }
 
-    /// Whether a packet would go now: ports that went ahead of one that does not go would be left behind.
+    /// Whether a packet would go now: ports that went ahead of one that does not go would be left behind. Another thread can still take
+    /// the room.
     fn make_sure_that_it_goes(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
+        // `IN` for the other end's end, which is read. What it was sent would be taken all the same, and lost.
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN | PollFlags::OUT)];
         poll(&mut fds, Some(&Timespec::default()))?;
         let is = fds[0].revents();
         if is.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
@@ -212,16 +221,23 @@ impl Channel {
             return Ok(packet);
         }
         self.make_sure_of_room(head.descriptors())?;
-        let ports = Self::ports(&head)?;
-        let mut descriptors = Vec::new();
+        let mut ports = Self::ports(&head)?;
+        let mut descriptors = Received::default();
         let lost = self.take(head, buffer, &mut descriptors)?;
-        let descriptors = descriptors.into_iter().map(Handle::from);
-        let arranged = head.arrange(descriptors, ports.into_iter().map(Handle::Port));
+        let mut descriptors = std::mem::take(&mut *descriptors).into_iter();
+        let mut ports = std::mem::take(&mut *ports).into_iter();
+        let arranged = head.arrange(&mut descriptors, &mut ports);
         match arranged {
-            Some(arranged) if !lost => handles.extend(arranged),
-            _ => return Err(lie("a packet with other handles than it says")),
+            Some(arranged) if !lost => {
+                handles.extend(arranged);
+                Ok(packet)
+            }
+            arranged => {
+                let all = arranged.into_iter().flatten();
+                dispose(all.chain(descriptors).chain(ports).collect());
+                Err(lie("a packet with other handles than it says"))
+            }
         }
-        Ok(packet)
     }
 
     /// Looks at the first bytes of the next packet and leaves it in the channel.
@@ -237,19 +253,20 @@ impl Channel {
             return Ok(0);
         };
         let _ports = Self::ports(&head);
-        let mut handles = Vec::new();
-        let taken = self.take(head, &mut [], &mut handles);
-        dispose(handles.into_iter().map(Handle::from).collect());
-        taken?;
+        let mut handles = Received::default();
+        self.take(head, &mut [], &mut handles)?;
         Ok(head.len)
     }
 
     /// The ports of a packet, which came before it.
-    fn ports(head: &Head) -> io::Result<Vec<SendRight>> {
+    fn ports(head: &Head) -> io::Result<Received> {
         if head.ports() == 0 {
-            return Ok(Vec::new());
+            return Ok(Received::default());
         }
-        mailbox::take(&head.token).ok_or_else(|| lie("a packet whose ports did not come"))
+        let ports = mailbox::take(&head.token);
+        let ports = ports.ok_or_else(|| lie("a packet whose ports did not come"))?;
+        let ports: Vec<Handle> = ports.into_iter().map(Handle::Port).collect();
+        Ok(ports.into())
     }
 
     /// The same, but `None` where that would be to wait for closes: [`Channel::skip`] leaves them to the closing thread.
@@ -266,7 +283,8 @@ impl Channel {
         let len = loop {
             let flags = FLAGS | libc::MSG_PEEK;
             // SAFETY: the message points to parts that are writable for as long as it says.
-            let len = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) };
+            let len =
+                unsafe { libc::recvmsg(self.socket.as_fd().as_raw_fd(), &raw mut message, flags) };
             if let Ok(len) = usize::try_from(len) {
                 break len;
             }
@@ -296,7 +314,7 @@ impl Channel {
     }
 
     /// Takes a packet that was looked at. True: its handles are lost.
-    fn take(&self, head: Head, buffer: &mut [u8], handles: &mut Vec<OwnedFd>) -> io::Result<bool> {
+    fn take(&self, head: Head, buffer: &mut [u8], handles: &mut Received) -> io::Result<bool> {
         let mut nothing = [0; HEAD];
         let fits = head.len.min(buffer.len());
         let mut parts = [part_mut(&mut nothing), part_mut(&mut buffer[..fits])];
@@ -309,7 +327,7 @@ impl Channel {
         while left > 0 {
             let piece = left.min(rest.len());
             let mut parts = [part_mut(&mut rest[..piece])];
-            let mut none = Vec::new();
+            let mut none = Received::default();
             let taken = take_parts(self.socket.as_fd(), &mut parts, &mut none)?;
             if taken.len == 0 || !none.is_empty() {
                 return Err(lie("a packet that is not whole"));
@@ -324,7 +342,8 @@ impl Channel {
         self.socket.into_owned().map(Handle::from)
     }
 
-    /// Ends the channel in both directions; what lies in it can still be read by the other end.
+    /// Ends the channel in both directions; what lies in it can still be read by the other end, and then the end. What the other
+    /// end sends after that is lost, until it reads so or this end is dropped.
     pub(crate) fn close(&self) {
         // What can no longer be read here would leave its ports on the shelf.
         if mailbox::has_some() {
@@ -333,7 +352,22 @@ impl Channel {
                 .take_while(|_| matches!(self.skip(), Ok(n) if n > 0))
                 .count();
         }
-        let _ = shutdown(&self.socket, Shutdown::Both);
+        self.socket.end();
+        // Who waits for it here hears it, too.
+        if let Ok(fd) = duplicate_fd(self.as_fd()) {
+            closing::drop_elsewhere(vec![Box::new(Deaf(Fd::new(fd)))]);
+        }
+    }
+}
+
+/// Reads nothing more from when it is dropped on. What lies in the queue is closed then, which may wait.
+struct Deaf(Fd);
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        if !self.0.forked() {
+            let _ = shutdown(&self.0, Shutdown::Read);
+        }
     }
 }
 
@@ -375,10 +409,23 @@ mod tests {
             assert_eq!(b.skip().unwrap(), 1);
         }
         assert_eq!(handles_of(&b, 0).unwrap().0.len, 0);
-        assert!(
-            b.send(b"late", &[])
-                .is_err_and(|e| crate::sys::is_hangup(&e))
-        );
+    }
+
+    #[test]
+    fn who_reads_no_more_is_not_taken_for_gone() {
+        let (a, b) = Channel::pair(0).unwrap();
+        a.send(b"last", &[]).unwrap();
+        a.close();
+        assert_eq!(handles_of(&b, 0).unwrap().0.len, 4);
+        assert_eq!(handles_of(&b, 0).unwrap().0.len, 0);
+        let (_, hung_up) = super::super::wait_for(&a, None).unwrap();
+        assert!(hung_up, "its end is heard here, too");
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let error = b.send(b"late", &[file.as_handle()]).unwrap_err();
+        assert!(crate::sys::is_hangup(&error));
+        let set = super::super::WaitSet::new().unwrap();
+        let never = b.send(b"late", &[set.as_handle()]).unwrap_err();
+        assert!(!crate::sys::is_hangup(&never), "nobody could take it");
     }
 
     #[test]
@@ -421,10 +468,10 @@ mod tests {
     #[test]
     fn a_packet_that_is_not_whole_is_waited_for() {
         let (a, b) = Channel::pair(0).unwrap();
-        socket::send_bytes(&a.socket, &[9, 0, 0]).unwrap();
+        socket::send_bytes(a.socket.as_fd(), &[9, 0, 0]).unwrap();
         let error = handles_of(&b, 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        socket::send_bytes(&a.socket, &[0; HEAD - 3]).unwrap();
+        socket::send_bytes(a.socket.as_fd(), &[0; HEAD - 3]).unwrap();
         let error = handles_of(&b, 0).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     }

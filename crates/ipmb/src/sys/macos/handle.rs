@@ -24,21 +24,36 @@ pub(super) fn duplicate_fd(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 pub(super) fn descriptor(handle: Handle) -> io::Result<OwnedFd> {
     match handle {
         Handle::Fd(fd, _) => Ok(fd),
-        Handle::Port(_) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "a port in place of a descriptor",
-        )),
+        port @ Handle::Port(_) => {
+            dispose(vec![port]);
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a port in place of a descriptor",
+            ))
+        }
     }
 }
 
-/// Closes what came from others and nobody asked for. To give a port up never waits.
+/// Closes what came from others and nobody asked for. To give up a port may wait, too: the last right to the port of a file
+/// closes the file (`fileport_no_senders`).
 pub(crate) fn dispose(handles: Vec<Handle>) {
-    closing::dispose(
-        handles
-            .into_iter()
-            .filter_map(|handle| descriptor(handle).ok())
-            .collect(),
-    );
+    let (mut descriptors, mut ports) = (Vec::new(), Vec::new());
+    for handle in handles {
+        let port = match handle {
+            Handle::Fd(fd, port) => {
+                descriptors.push(fd);
+                port.into_inner()
+            }
+            Handle::Port(port) => Some(port),
+        };
+        ports.extend(port);
+    }
+    if !descriptors.is_empty() {
+        closing::dispose(descriptors);
+    }
+    if !ports.is_empty() {
+        closing::drop_elsewhere(vec![Box::new(ports)]);
+    }
 }
 
 /// A place in the table of descriptors, to have one at hand when the table is full.
@@ -57,7 +72,9 @@ impl Spare {
 /// The kernel looks for sockets that can only be reached through packets which nobody can read any more, and empties and ends
 /// them (`unp_gc`). It looks only into sockets that are under way themselves, so it takes every socket that is in a packet for
 /// one, once its sender has closed it. Hence the sender keeps a descriptor until the packet was taken. If the
-/// sender is killed before that, the receiver gets a socket that is at its end; other kinds of descriptors are not concerned.
+/// sender leaves or is killed before that, or ends the link, the receiver gets a socket that is at its end, with nothing in it. Other
+/// kinds of descriptors are not concerned, unless they lie in such a socket: as those do that were sent over a link which its
+/// receiver has not accepted yet.
 #[derive(Debug, Default)]
 pub(crate) struct Kept(#[allow(dead_code)] Vec<Fd>);
 

@@ -14,6 +14,7 @@
 //! other user can see what the region is used for later. It could have kept it mapped all the same.)
 
 use super::{
+    closing,
     fork::Fd,
     handle::{descriptor, duplicate_fd},
     libproc::{CAN_READ, CAN_WRITE, IS_SHARED, count_descriptors},
@@ -26,7 +27,7 @@ use crate::{
     sys::{AsHandle, BorrowedHandle, Handle},
 };
 use rustix::{
-    fd::{AsFd, OwnedFd},
+    fd::{AsFd, BorrowedFd, OwnedFd},
     io::Errno,
     mm::ProtFlags,
 };
@@ -91,8 +92,22 @@ impl Held {
     }
 
     fn from_fd(fd: OwnedFd, limit: u64) -> Result<Self, Error> {
-        let (info, total) =
-            look_at(fd.as_fd()).map_err(|_| Error::NotARegion("no shared memory"))?;
+        match Self::check(fd.as_fd(), limit) {
+            Ok((total, size, frozen)) => Ok(Self {
+                memory: Memory::looked_at(fd, total),
+                size,
+                frozen,
+            }),
+            Err(e) => {
+                closing::dispose(vec![fd]);
+                Err(e)
+            }
+        }
+    }
+
+    /// Looks whether a descriptor is one of a region: with the page behind, without it, and whether it is frozen.
+    fn check(fd: BorrowedFd<'_>, limit: u64) -> Result<(usize, usize, bool), Error> {
+        let (info, total) = look_at(fd).map_err(|_| Error::NotARegion("no shared memory"))?;
         if info.file.open_flags & CAN_READ == 0 {
             return Err(Error::NotARegion("its descriptor is not open for reading"));
         }
@@ -100,7 +115,7 @@ impl Held {
         let Some(pages) = pages.filter(|pages| pages % PAGE == 0) else {
             return Err(Error::NotARegion("shared memory of another kind"));
         };
-        let page = Mapping::new(fd.as_fd(), pages, PAGE, ProtFlags::READ)
+        let page = Mapping::new(fd, pages, PAGE, ProtFlags::READ)
             .map_err(|error| Error::io("mmap", error))?;
         // SAFETY: both places lie in the page, aligned. Volatile: others may write to it, and each is looked at once.
         let (magic, size) = unsafe {
@@ -119,11 +134,7 @@ impl Held {
         let Some(size) = fits else {
             return Err(Error::NotARegion("shared memory of another kind"));
         };
-        Ok(Self {
-            memory: Memory::looked_at(fd, total),
-            size,
-            frozen: info.file.open_flags & CAN_WRITE == 0,
-        })
+        Ok((total, size, info.file.open_flags & CAN_WRITE == 0))
     }
 
     /// A new handle of the memory that any descriptor or file port of it names.

@@ -49,6 +49,8 @@ const RCV_TOO_LARGE: c_int = 0x1000_4004;
 const RCV_HEADER_ERROR: c_int = 0x1000_400b;
 const RCV_BODY_ERROR: c_int = 0x1000_400c;
 const MASK: c_int = 0x3e00;
+/// Words, more than any trailer takes (`mach_msg_max_trailer_t`).
+const TRAILER: usize = 32;
 /// `BOOTSTRAP_MAX_NAME_LEN`, the end included.
 pub(super) const NAME_MAX: usize = 128;
 
@@ -236,7 +238,8 @@ pub(super) fn send(message: &mut [u32]) -> io::Result<()> {
     // SAFETY: the kernel has left the message as it was, or has written a whole one.
     unsafe { mach_msg_destroy(message.as_mut_ptr()) };
     Err(match code & !MASK {
-        SEND_FULL => io::ErrorKind::WouldBlock.into(),
+        // Not `WouldBlock`, after which room in a socket would be waited for: that there is.
+        SEND_FULL => Errno::TOOMANYREFS.into(),
         SEND_NOBODY => Errno::PIPE.into(),
         SEND_NO_RIGHT => io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -251,18 +254,23 @@ pub(super) fn send(message: &mut [u32]) -> io::Result<()> {
 pub(super) enum Came {
     /// A message, with its trailer.
     Message,
-    /// One that was not for here, and is gone.
-    Junk,
+    /// One of which something has no room here: to be destroyed.
+    Part,
+    /// One that needs space of so many words, and waits for that.
+    Longer(usize),
+    /// One that had no room for its rights here, and is gone.
+    Gone,
     Nothing,
 }
 
-/// Takes the next message without waiting, if it fits. Longer ones are gone.
+/// Takes the next message without waiting, if it fits. Longer ones stay: the kernel would destroy them in this thread, which may
+/// take any time.
 pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     // SAFETY: the kernel writes no more than the size of the space.
     let code = unsafe {
         mach_msg(
             space.as_mut_ptr(),
-            RCV_MSG | RCV_TIMEOUT | RCV_AUDIT,
+            RCV_MSG | RCV_TIMEOUT | RCV_LARGE | RCV_AUDIT,
             0,
             size_of_val(space) as u32,
             port,
@@ -272,19 +280,39 @@ pub(super) fn receive(port: Name, space: &mut [u32]) -> Came {
     };
     match code & !MASK {
         0 => Came::Message,
-        RCV_BODY_ERROR => {
-            destroy(space);
-            Came::Junk
-        }
-        RCV_TOO_LARGE | RCV_HEADER_ERROR => Came::Junk,
+        RCV_BODY_ERROR => Came::Part,
+        // It has written the size, without the trailer, where it stands in the header.
+        RCV_TOO_LARGE => Came::Longer(space.get(1).map_or(0, |size| *size as usize / 4) + TRAILER),
+        RCV_HEADER_ERROR => Came::Gone,
         _ => Came::Nothing,
     }
 }
 
-/// Gives up what a message has brought.
-pub(super) fn destroy(message: &mut [u32]) {
-    // SAFETY: a message that was received, whose header and descriptors the kernel has written.
-    unsafe { mach_msg_destroy(message.as_mut_ptr()) };
+/// A message that was received, and that nobody wants. When it is dropped what it has brought is given up, which may wait.
+pub(super) struct Junk {
+    message: Vec<u32>,
+    generation: u32,
+}
+
+impl Junk {
+    /// # Safety
+    /// The kernel has written its header and descriptors, and nobody else gives up what they name.
+    pub(super) unsafe fn new(message: Vec<u32>) -> Self {
+        Self {
+            message,
+            generation: fork::generation(),
+        }
+    }
+}
+
+impl Drop for Junk {
+    fn drop(&mut self) {
+        // A forked child has none of it.
+        if !fork::forked_since(self.generation) {
+            // SAFETY: as `new` was promised; once, here.
+            unsafe { mach_msg_destroy(self.message.as_mut_ptr()) };
+        }
+    }
 }
 
 /// Sleeps until there is a message, and leaves it there.

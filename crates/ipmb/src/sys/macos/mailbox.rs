@@ -13,7 +13,7 @@
 use super::{
     closing,
     fork::{forked_since, generation},
-    mach::{self, Came, Name, SendRight},
+    mach::{self, Came, Junk, Name, SendRight},
     memory::app_group,
 };
 use crate::{
@@ -134,13 +134,26 @@ pub(super) fn send(to: &SendRight, ports: &[Name]) -> io::Result<Token> {
 
 /// The ports that came with this token, if they did.
 pub(super) fn take(token: &Token) -> Option<Vec<SendRight>> {
+    let mut unwanted = Unwanted::new();
     let mut state = mailbox().state();
-    state.empty();
+    state.empty(&mut unwanted);
     if let (true, Some(port)) = (state.ending, state.port) {
         // What was taken may have been the call.
         let _ = call(port);
     }
-    state.shelf.take(token)
+    let ports = state.shelf.take(token);
+    drop(state);
+    give_up(unwanted);
+    ports
+}
+
+/// What the mailbox has brought and nobody wants. To give it up may wait, so nobody does it under a lock, or where it matters.
+type Unwanted = Vec<Box<dyn Send>>;
+
+fn give_up(unwanted: Unwanted) {
+    if !unwanted.is_empty() {
+        closing::drop_elsewhere(unwanted);
+    }
 }
 
 /// Whether ports are here whose packet was not taken.
@@ -160,12 +173,15 @@ impl Mailbox {
     /// Empties the mailbox until it is told to end.
     fn run(&self, port: Name) {
         loop {
-            {
+            let mut unwanted = Unwanted::new();
+            let ending = {
                 let mut state = self.state();
-                state.empty();
-                if state.ending {
-                    return;
-                }
+                state.empty(&mut unwanted);
+                state.ending
+            };
+            give_up(unwanted);
+            if ending {
+                return;
             }
             if let Err(e) = mach::wait(port) {
                 log::warn!("no Mach ports are received any more: {e}");
@@ -177,13 +193,22 @@ impl Mailbox {
 
 impl State {
     /// Puts on the shelf what is in the mailbox. No more than twice what it holds: who sends all the time keeps nobody here.
-    fn empty(&mut self) {
+    fn empty(&mut self, unwanted: &mut Unwanted) {
         let Some(port) = self.port else { return };
         let mut space = [0; LETTER_WORDS];
         for _ in 0..2 * mach::LARGE {
             match mach::receive(port, &mut space) {
                 Came::Nothing => return,
-                Came::Junk => {}
+                Came::Gone => {}
+                Came::Longer(words) => {
+                    let mut long = vec![0; words];
+                    if let Came::Message | Came::Part = mach::receive(port, &mut long) {
+                        // SAFETY: the kernel has written it just now.
+                        unwanted.push(Box::new(unsafe { Junk::new(long) }));
+                    }
+                }
+                // SAFETY: the kernel has written it just now.
+                Came::Part => unwanted.push(Box::new(unsafe { Junk::new(space.to_vec()) })),
                 Came::Message => match Letter::read(&space) {
                     Some(Letter {
                         token,
@@ -193,9 +218,13 @@ impl State {
                         // SAFETY: the message has brought a right for each.
                         let right = |name| unsafe { SendRight::own(name) };
                         let rights = ports.into_iter().map(right).collect();
-                        drop(self.shelf.put(token, sender, rights));
+                        let gone = self.shelf.put(token, sender, rights);
+                        if !gone.is_empty() {
+                            unwanted.push(Box::new(gone));
+                        }
                     }
-                    None => mach::destroy(&mut space),
+                    // SAFETY: the kernel has written it just now.
+                    None => unwanted.push(Box::new(unsafe { Junk::new(space.to_vec()) })),
                 },
             }
         }
@@ -249,15 +278,17 @@ impl Drop for Attendant {
 
 /// Keeps the threads that close what others handed over, and that empty the mailbox.
 pub(crate) struct Closing {
-    _closing: closing::Closing,
+    /// Ends first: what it gives up last the other one drops.
     _attendant: Attendant,
+    _closing: closing::Closing,
 }
 
 impl Closing {
     pub(crate) fn start() -> io::Result<Self> {
+        let closing = closing::Closing::start()?;
         Ok(Self {
-            _closing: closing::Closing::start()?,
             _attendant: Attendant::start()?,
+            _closing: closing,
         })
     }
 }

@@ -11,7 +11,7 @@
 //! behind, until the system restarts.
 
 use super::{
-    adopt_raw,
+    adopt_raw, closing,
     fork::{self, Fd},
     handle::descriptor,
     libproc::{self, SharedMemory},
@@ -94,7 +94,7 @@ pub(super) fn create(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
             Ok(fd) => fd,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(e) => {
-                // It may be there all the same, when there was no room for its descriptor.
+                // The name is there if the descriptor was, and could not be moved out of 0–2.
                 // SAFETY: as above. The name is nobody else's: it is too long to be met by chance.
                 unsafe { libc::shm_unlink(name.as_ptr()) };
                 return Err(e);
@@ -107,7 +107,11 @@ pub(super) fn create(size: usize) -> io::Result<(OwnedFd, OwnedFd)> {
         // SAFETY: as above.
         unsafe { libc::shm_unlink(name.as_ptr()) };
         let read_only = read_only?;
-        rustix::fs::ftruncate(&fd, size as u64)?;
+        // The size is good and the memory has none yet, so what the system calls invalid (`pshm_truncate`) is a shortage.
+        rustix::fs::ftruncate(&fd, size as u64).map_err(|e| match e {
+            Errno::INVAL => Errno::NOMEM,
+            other => other,
+        })?;
         return Ok((fd, read_only));
     }
 }
@@ -153,14 +157,22 @@ impl Memory {
     pub(crate) fn from_peer(handle: Handle, min: usize, max: usize) -> io::Result<Self> {
         let fd = descriptor(handle)?;
         // One without a size could still be given one.
-        let (_, size) = look_at(fd.as_fd())?;
-        if size < min.max(1) || size > max.saturating_add(PAGE - 1) {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "shared memory of a wrong size",
-            ));
+        let looked = look_at(fd.as_fd()).and_then(|(_, size)| {
+            if size < min.max(1) || size > max.saturating_add(PAGE - 1) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "shared memory of a wrong size",
+                ));
+            }
+            Ok(size)
+        });
+        match looked {
+            Ok(size) => Ok(Self::looked_at(fd, size)),
+            Err(e) => {
+                closing::dispose(vec![fd]);
+                Err(e)
+            }
         }
-        Ok(Self::looked_at(fd, size))
     }
 
     /// A memory whose kind and size were looked at.

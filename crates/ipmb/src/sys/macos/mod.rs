@@ -70,8 +70,9 @@ pub(crate) fn prepare(app_group: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes over a descriptor that a call has just returned: close-on-exec, never one of 0–2. macOS has no calls that make
-/// descriptors so from the start; a program that another thread starts at this very moment gets a copy.
+/// Takes over a descriptor that a call has just returned: close-on-exec, never one of 0–2. Of those that are used here only
+/// `shm_open` makes descriptors so from the start; of another one a program that another thread starts at this very moment gets a
+/// copy.
 fn adopt(fd: OwnedFd) -> io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
     above_stdio(fd)

@@ -80,6 +80,7 @@ pub(crate) fn watch_process(pid: u32) -> io::Result<Fd> {
         libc::EV_ADD,
         libc::NOTE_EXIT,
         0,
+        0,
     )?;
     Ok(queue)
 }

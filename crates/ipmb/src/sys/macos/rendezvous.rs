@@ -13,10 +13,11 @@
 use super::{
     above_stdio,
     channel::{Channel, Peer},
+    closing::dispose_owned,
     fork::Fd,
     handle::descriptor,
     lock_file::{LockFile, Place, at, has_socket},
-    socket::listener,
+    socket::{BACKLOG, listener},
 };
 use crate::sys::Handle;
 use rustix::{
@@ -31,6 +32,7 @@ use sha2::{Digest, Sha256};
 use std::{
     fmt::Write as _,
     io,
+    mem::ManuallyDrop,
     path::{Path, PathBuf},
 };
 
@@ -44,6 +46,8 @@ const PATIENCE: usize = 64;
 #[derive(Debug, Clone)]
 pub(crate) struct Rendezvous {
     socket: PathBuf,
+    /// Where the socket is made, until all who may connect can.
+    fresh: PathBuf,
     lock: PathBuf,
     owner: u32,
     /// Others than the owner may connect.
@@ -55,25 +59,41 @@ pub(crate) struct Rendezvous {
 /// Won by the controller: the listening socket, and what keeps others from it.
 #[derive(Debug)]
 pub(crate) struct Seat {
-    listener: Fd,
+    listener: ManuallyDrop<Fd>,
     lock: LockFile,
     place: Rendezvous,
 }
 
 /// Held by every member: as long as one is held, a new controller knows that there are members to come back.
 #[derive(Debug)]
-pub(crate) struct MembersMark(Fd);
+pub(crate) struct MembersMark {
+    fd: ManuallyDrop<Fd>,
+    /// It was handed over, and may be anything.
+    foreign: bool,
+}
 
 impl MembersMark {
     /// Takes a mark that came from another process.
     pub(crate) fn from_peer(handle: Handle) -> io::Result<Self> {
-        Ok(Self(Fd::new(descriptor(handle)?)))
+        let fd = ManuallyDrop::new(Fd::new(descriptor(handle)?));
+        Ok(Self { fd, foreign: true })
+    }
+}
+
+impl Drop for MembersMark {
+    fn drop(&mut self) {
+        let may_wait = self.foreign && !self.fd.forked();
+        // SAFETY: dropped once, here.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if may_wait {
+            dispose_owned([fd]);
+        }
     }
 }
 
 impl AsFd for MembersMark {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -93,12 +113,17 @@ impl Rendezvous {
 
     /// The place at `path`. `shared`: not for the owner and root only.
     pub(crate) fn at(path: &Path, owner: u32, shared: bool) -> io::Result<Self> {
-        SocketAddrUnix::new(path)?;
-        let mut lock = path.as_os_str().to_owned();
-        lock.push(".lock");
+        let beside = |end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            PathBuf::from(name)
+        };
+        let fresh = beside("~");
+        SocketAddrUnix::new(&fresh)?;
         Ok(Self {
             socket: path.to_owned(),
-            lock: lock.into(),
+            fresh,
+            lock: beside(".lock"),
             owner,
             shared,
             directory: None,
@@ -130,19 +155,22 @@ impl Rendezvous {
         if !lock.try_lock(Place::Seat)? || !lock.is_at(&self.lock) {
             return Ok(None);
         }
-        // Only the holder of the lock gets here, so a socket is a dead controller's.
-        let at_socket = |e| at(&self.socket, e);
-        if has_socket(&self.socket)? {
-            std::fs::remove_file(&self.socket).map_err(at_socket)?;
+        // Only the holder of the lock gets here, so the sockets are those of dead controllers. Nobody but the owner could have
+        // connected before the mode is set, and who is refused for that does not come back; so it is set elsewhere.
+        let at_fresh = |e| at(&self.fresh, e);
+        if has_socket(&self.fresh)? {
+            std::fs::remove_file(&self.fresh).map_err(at_fresh)?;
         }
-        let listener = listener(&SocketAddrUnix::new(&self.socket)?).map_err(at_socket)?;
+        let listener = listener(&SocketAddrUnix::new(&self.fresh)?).map_err(at_fresh)?;
         // Whatever the umask is: who may write to it may connect.
         let others = self.shared || super::uid() != self.owner;
         let mode = Mode::from_raw_mode(if others { 0o666 } else { 0o600 });
-        chmodat(CWD, &self.socket, mode, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| at(&self.socket, e.into()))?;
+        chmodat(CWD, &self.fresh, mode, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|e| at_fresh(e.into()))?;
+        has_socket(&self.socket)?;
+        std::fs::rename(&self.fresh, &self.socket).map_err(|e| at(&self.socket, e))?;
         Ok(Some(Seat {
-            listener,
+            listener: ManuallyDrop::new(listener),
             lock,
             place: self.clone(),
         }))
@@ -172,14 +200,17 @@ impl Rendezvous {
     pub(crate) fn mark(&self) -> io::Result<Option<MembersMark>> {
         let file = self.open_lock()?;
         let is_free = file.try_lock(Place::Members)?;
-        Ok(is_free.then(|| MembersMark(file.into_fd())))
+        Ok(is_free.then(|| MembersMark {
+            fd: ManuallyDrop::new(file.into_fd()),
+            foreign: false,
+        }))
     }
 }
 
 impl Seat {
     /// Whether a mark belongs to the same lock file: its last holder may have removed the one that the mark was taken on.
     pub(crate) fn goes_with(&self, mark: &MembersMark) -> bool {
-        self.lock.is(&mark.0)
+        self.lock.is(mark)
     }
 
     /// Removes what lies in the file system. Only for the last one on the bus, with the seat and the mark in its hands: nobody
@@ -189,6 +220,7 @@ impl Seat {
             return;
         }
         let _ = std::fs::remove_file(&self.place.socket);
+        let _ = std::fs::remove_file(&self.place.fresh);
         let _ = std::fs::remove_file(&self.place.lock);
         if let Some(directory) = &self.place.directory {
             // Unless there is another bus in it.
@@ -201,6 +233,28 @@ impl Seat {
         let channel = Channel::accept(self.listener.as_fd(), self.lock.as_fd().as_raw_fd())?;
         let peer = channel.peer()?;
         Ok((channel, peer))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let forked = self.listener.forked();
+        if !forked {
+            // Nobody comes any more. Who did and was not accepted hears the end at once; what it may have put into its queue
+            // closes with the listener, and that may wait.
+            if self.lock.is_at(&self.place.lock) && has_socket(&self.place.socket).unwrap_or(false)
+            {
+                let _ = std::fs::remove_file(&self.place.socket);
+            }
+            let above = self.lock.as_fd().as_raw_fd();
+            let one = |_: &usize| Channel::accept(self.listener.as_fd(), above).is_ok();
+            let _ = (0..BACKLOG).take_while(one).count();
+        }
+        // SAFETY: dropped once, here.
+        let listener = unsafe { ManuallyDrop::take(&mut self.listener) };
+        if !forked {
+            dispose_owned([listener]);
+        }
     }
 }
 

@@ -3,17 +3,25 @@
 //! Handles are put in front of the first byte of what they are sent with, and reading stops in front of the next handles.
 //!
 //! Whoever made a channel may still have the end that it handed over, and change its flags and options. So no read or write
-//! relies on them: all say for themselves that they neither wait nor raise a signal.
+//! relies on them: all say for themselves that they do not wait, and, where the kernel knows `MSG_NOSIGNAL`, that they raise no
+//! signal. Older ones have only the option.
 
-use super::{adopt, adopt_raw, fork::Fd};
-use crate::sys::ports::head::HEAD;
+use super::{
+    adopt, adopt_raw, closing,
+    fork::Fd,
+    handle::{descriptor, duplicate_fd},
+};
+use crate::sys::{Handle, Received, ports::head::HEAD};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     fs::OFlags,
-    io::Errno,
+    io::{Errno, FdFlags},
     net::{Shutdown, SocketAddrUnix, SocketType, shutdown, sockopt},
 };
-use std::{io, mem::MaybeUninit};
+use std::{
+    io,
+    mem::{ManuallyDrop, MaybeUninit},
+};
 
 /// Handles that one packet can carry: the kernel makes a pointer of each, and has 2,048 bytes for them (`sockargs`).
 pub(crate) const MAX_HANDLES: usize = crate::sys::ports::MOST;
@@ -22,11 +30,13 @@ pub(crate) const MAX_HANDLES: usize = crate::sys::ports::MOST;
 pub(super) const LONGEST: usize = 48 << 10;
 /// Bytes that a socket holds.
 pub(super) const BUFFER: usize = 256 << 10;
+/// Most connections that wait to be accepted. The system may let fewer wait.
+pub(super) const BACKLOG: usize = 4096;
 /// Room for the handles of a packet, more than any can have.
 const CONTROL: usize = 2048;
 
-/// To neither wait nor raise a signal. Sending minds another flag than receiving does (`MSG_NBIO`, which is not in the
-/// system's headers); who does not know it minds the socket's own.
+/// To neither wait nor raise a signal. Both ways to say the former: `MSG_DONTWAIT`, and `MSG_NBIO`, which is not in the system's
+/// headers and is what sending looks at where there is too little room (`sosendcheck`).
 pub(super) const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | 0x20000;
 
 /// Space of control messages, aligned as they want it.
@@ -82,14 +92,88 @@ pub(super) fn local<T>(
 }
 
 /// Makes a socket one of the library's: what it holds, and when it takes data.
+///
+/// Newer kernels say that there is room (`filt_sowrite_common`) only if the other end's buffer for what it receives has room for
+/// the low-water mark, too. They do not ask for that when something is sent.
 pub(super) fn furnish(fd: OwnedFd) -> io::Result<Fd> {
     let socket = Fd::new(adopt(fd)?);
     let flags = rustix::fs::fcntl_getfl(&socket)?;
     rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)?;
-    set(&socket, libc::SO_NOSIGPIPE, 1)?;
-    set(&socket, libc::SO_SNDBUF, BUFFER)?;
-    set(&socket, libc::SO_SNDLOWAT, HEAD + LONGEST + CONTROL)?;
+    let options = [
+        (libc::SO_NOSIGPIPE, 1),
+        (libc::SO_SNDBUF, BUFFER),
+        (libc::SO_RCVBUF, BUFFER),
+        // No more than the buffer is believed, so it comes last.
+        (libc::SO_SNDLOWAT, HEAD + LONGEST + CONTROL),
+    ];
+    for (name, value) in options {
+        match set(&socket, name, value) {
+            // A connection that was closed before it was accepted takes no options any more (`sosetoptlock`). It is read to its
+            // end.
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) => break,
+            other => other?,
+        }
+    }
     Ok(socket)
+}
+
+/// A socket that others can put packets with handles into. What is in its queue at the last close is closed with it, which may wait,
+/// and so the closing thread does it.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: ManuallyDrop<Fd>,
+    /// It is another process's end, of which this is a copy, and that process may be using it. Only this process has put
+    /// anything into it.
+    lent: bool,
+}
+
+impl Socket {
+    pub(super) fn new(fd: Fd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            lent: false,
+        }
+    }
+
+    pub(super) fn lent(fd: Fd) -> Self {
+        Self {
+            fd: ManuallyDrop::new(fd),
+            lent: true,
+        }
+    }
+
+    pub(super) fn into_owned(self) -> io::Result<OwnedFd> {
+        let mut this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped nor used again, so the descriptor is taken once.
+        unsafe { ManuallyDrop::take(&mut this.fd) }.into_owned()
+    }
+
+    /// Lets the other end read what lies in it, and then its end. To end the other direction, too, would empty the queue
+    /// (`sorflush`), which may wait.
+    pub(super) fn end(&self) {
+        let _ = shutdown(&*self.fd, Shutdown::Write);
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let at_once = self.fd.forked() || self.lent;
+        if !at_once {
+            // The other end need not wait for the close.
+            self.end();
+        }
+        // SAFETY: dropped once, here; `into_owned` forgets `self`.
+        let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
+        if !at_once {
+            closing::dispose_owned([fd]);
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
 /// Two connected sockets.
@@ -104,9 +188,20 @@ pub(super) fn pair() -> io::Result<(Fd, Fd)> {
     Ok((furnish(a)?, furnish(b)?))
 }
 
-/// Whether a descriptor that came from somebody else is a connected stream socket of the local domain. Its other end may be
-/// closed by now, and then it does not answer every question.
-pub(super) fn check(fd: &OwnedFd) -> io::Result<()> {
+/// Takes what came from somebody else, if it is a connected stream socket of the local domain. Its other end may be closed by
+/// now, and then it does not answer every question.
+pub(super) fn from_peer(handle: Handle) -> io::Result<Socket> {
+    let fd = descriptor(handle)?;
+    match check(&fd) {
+        Ok(()) => Ok(Socket::new(Fd::new(fd))),
+        Err(e) => {
+            closing::dispose(vec![fd]);
+            Err(e)
+        }
+    }
+}
+
+fn check(fd: &OwnedFd) -> io::Result<()> {
     if sockopt::socket_type(fd)? != SocketType::STREAM {
         return Err(Errno::PROTOTYPE.into());
     }
@@ -127,13 +222,13 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::xucred> {
 }
 
 /// Sends some bytes, at once or not at all.
-pub(super) fn send_bytes(socket: &Fd, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
     send_parts(socket, &mut [part(bytes)], None, bytes.len())
 }
 
-/// Takes some bytes without waiting. Never where handles are expected.
+/// Takes some bytes without waiting. Handles that come with them are not wanted.
 pub(super) fn take_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut handles = Vec::new();
+    let mut handles = Received::default();
     take_parts(socket, &mut [part_mut(bytes)], &mut handles).map(|taken| taken.len)
 }
 
@@ -161,7 +256,7 @@ pub(super) fn message(parts: &mut [libc::iovec]) -> libc::msghdr {
 
 /// Sends the parts, with handles in front, at once or not at all.
 pub(super) fn send_with(
-    socket: &Fd,
+    socket: BorrowedFd<'_>,
     parts: &mut [libc::iovec],
     handles: &[BorrowedFd<'_>],
     len: usize,
@@ -169,6 +264,28 @@ pub(super) fn send_with(
     if handles.is_empty() {
         return send_parts(socket, parts, None, len);
     }
+    match send_handles(socket, parts, handles, len) {
+        // An end that reads no more says so of handles, and of nothing else (`sbappendcontrol`); but so do handles that cannot be
+        // sent to anybody.
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::INVAL) && can_be_sent(handles) => {
+            Err(Errno::PIPE.into())
+        }
+        other => other,
+    }
+}
+
+/// Whether these handles can be sent: tried with sockets that nobody else has.
+fn can_be_sent(handles: &[BorrowedFd<'_>]) -> bool {
+    let sent = |(from, _to): (Fd, Fd)| send_handles(from.as_fd(), &mut [part(&[0])], handles, 1);
+    pair().and_then(sent).is_ok()
+}
+
+fn send_handles(
+    socket: BorrowedFd<'_>,
+    parts: &mut [libc::iovec],
+    handles: &[BorrowedFd<'_>],
+    len: usize,
+) -> io::Result<()> {
     let mut space: Control = [const { MaybeUninit::zeroed() }; CONTROL / 8];
     let data = handles.len().min(MAX_HANDLES) * size_of::<RawFd>();
     // SAFETY: a sum; nothing is dereferenced.
@@ -192,7 +309,7 @@ pub(super) fn send_with(
 }
 
 fn send_parts(
-    socket: &Fd,
+    socket: BorrowedFd<'_>,
     parts: &mut [libc::iovec],
     control: Option<(&mut Control, usize)>,
     len: usize,
@@ -210,7 +327,7 @@ fn send_parts(
                 return Ok(());
             }
             // Only an end that somebody else has changed takes a part.
-            let _ = shutdown(socket, Shutdown::Both);
+            let _ = shutdown(socket, Shutdown::Write);
             return Err(Errno::PIPE.into());
         }
         let error = io::Error::last_os_error();
@@ -234,7 +351,7 @@ pub(super) struct Taken {
 pub(super) fn take_parts(
     socket: BorrowedFd<'_>,
     parts: &mut [libc::iovec],
-    handles: &mut Vec<OwnedFd>,
+    handles: &mut Received,
 ) -> io::Result<Taken> {
     let mut lost = false;
     loop {
@@ -260,18 +377,18 @@ pub(super) fn take_parts(
         // SAFETY: the kernel has filled the space, and the message says how far.
         let whole = unsafe { adopt_handles(&message, handles) };
         if !whole || message.msg_flags & libc::MSG_CTRUNC != 0 {
-            handles.truncate(before);
+            drop(Received::from(handles.split_off(before)));
             lost = true;
         }
         return Ok(Taken { len, lost });
     }
 }
 
-/// Appends the handles of a message. False: one could not be taken.
+/// Appends the handles of a message. False: one could not be made as the library wants them.
 ///
 /// # Safety
 /// The kernel has filled the message.
-unsafe fn adopt_handles(message: &libc::msghdr, handles: &mut Vec<OwnedFd>) -> bool {
+unsafe fn adopt_handles(message: &libc::msghdr, handles: &mut Received) -> bool {
     let mut whole = true;
     // SAFETY: as the caller promises.
     let mut at = unsafe { libc::CMSG_FIRSTHDR(message) };
@@ -289,10 +406,17 @@ unsafe fn adopt_handles(message: &libc::msghdr, handles: &mut Vec<OwnedFd>) -> b
                     continue;
                 }
                 // SAFETY: the kernel opened it for this message, so nobody else owns it.
-                match adopt(unsafe { OwnedFd::from_raw_fd(fd) }) {
-                    Ok(fd) => handles.push(fd),
-                    Err(_) => whole = false,
-                }
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                // As `adopt` does, but for an end here, which may wait.
+                let fd = match fd.as_raw_fd() {
+                    0..=2 => duplicate_fd(fd.as_fd()).map_err(|_| fd),
+                    _ => match rustix::io::fcntl_setfd(&fd, FdFlags::CLOEXEC) {
+                        Ok(()) => Ok(fd),
+                        Err(_) => Err(fd),
+                    },
+                };
+                whole &= fd.is_ok();
+                handles.push(fd.unwrap_or_else(|fd| fd).into());
             }
         }
         // SAFETY: as for the first.
@@ -310,7 +434,7 @@ pub(super) fn stream() -> io::Result<OwnedFd> {
 pub(super) fn listener(address: &SocketAddrUnix) -> io::Result<Fd> {
     let socket = furnish(stream()?)?;
     rustix::net::bind(&socket, address)?;
-    rustix::net::listen(&socket, 4096)?;
+    rustix::net::listen(&socket, BACKLOG as i32)?;
     Ok(socket)
 }
 

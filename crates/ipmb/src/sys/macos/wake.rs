@@ -7,8 +7,15 @@
 //! A [`WaitSet`] is a kqueue. It takes the bytes out of a bell before it says that it rang: whoever then looks for a message
 //! finds the one that the bell was rung for, and the next ring is a new byte.
 
-use super::{Channel, Seat, adopt_raw, fork::Fd, handle::descriptor, socket};
-use crate::sys::{AsHandle, Handle};
+use super::{
+    Channel, Seat, adopt_raw,
+    fork::Fd,
+    socket::{self, Socket},
+};
+use crate::{
+    sync::process::{AtomicUsize, Ordering},
+    sys::{AsHandle, Handle},
+};
 use rustix::{
     fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     io::Errno,
@@ -62,19 +69,23 @@ impl<T: AsSource> AsSource for &T {
 /// Rings the bell of one sleeper.
 #[derive(Debug)]
 pub(crate) struct Ringer {
-    rings: Fd,
+    rings: Socket,
     /// Of a bell within this process: the sleeper's end.
     hears: Option<Fd>,
 }
 
 /// The sleeper's end of a [`Ringer`], to be added to a [`WaitSet`].
 #[derive(Debug)]
-pub(crate) struct Bell(Fd);
+pub(crate) struct Bell(Socket);
 
 /// A new bell.
 pub(crate) fn bell() -> io::Result<(Ringer, Bell)> {
     let (rings, hears) = socket::pair()?;
-    Ok((Ringer { rings, hears: None }, Bell(hears)))
+    let ringer = Ringer {
+        rings: Socket::new(rings),
+        hears: None,
+    };
+    Ok((ringer, Bell(Socket::lent(hears))))
 }
 
 impl Ringer {
@@ -82,14 +93,14 @@ impl Ringer {
     pub(crate) fn local() -> io::Result<Self> {
         let (rings, hears) = socket::pair()?;
         Ok(Self {
-            rings,
+            rings: Socket::new(rings),
             hears: Some(hears),
         })
     }
 
     /// Wakes the sleeper. Never blocks. It fails when the sleeper is gone, or has so much to hear that it is awake.
     pub(crate) fn ring(&self) {
-        let _ = socket::send_bytes(&self.rings, &[1]);
+        let _ = socket::send_bytes(self.rings.as_fd(), &[1]);
     }
 
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
@@ -108,16 +119,15 @@ impl Ringer {
 /// The end that can be waited for, if it is here.
 impl AsFd for Ringer {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hears.as_ref().unwrap_or(&self.rings).as_fd()
+        let hears = self.hears.as_ref().map(AsFd::as_fd);
+        hears.unwrap_or_else(|| self.rings.as_fd())
     }
 }
 
 impl Bell {
     /// Takes a bell that came from another process, if it is a stream socket. `_never_added`: not needed here.
     pub(crate) fn from_peer(handle: Handle, _never_added: &Ringer) -> io::Result<Self> {
-        let fd = descriptor(handle)?;
-        socket::check(&fd)?;
-        Ok(Self(Fd::new(fd)))
+        Ok(Self(socket::from_peer(handle)?))
     }
 
     /// Gives the bell's descriptor up.
@@ -168,6 +178,8 @@ pub(crate) struct Event {
 /// What a descriptor was added for.
 #[derive(Debug, Clone, Copy)]
 struct Watched {
+    /// Which addition this is, as the kqueue repeats it with each event.
+    addition: usize,
     token: u64,
     interest: Interest,
     is_bell: bool,
@@ -176,11 +188,13 @@ struct Watched {
 /// A set of descriptors to sleep on. Itself pollable: readable when an event waits in it.
 ///
 /// The kqueue knows descriptors by their number; what they were added for stands beside it. A descriptor that is closed takes
-/// itself out of the kqueue, and who gets its number overwrites what stands here when it is added.
+/// itself out of the kqueue, and who gets its number overwrites what stands here when it is added. News of the one before, which were
+/// on their way then, are told by the number of the addition.
 #[derive(Debug)]
 pub(crate) struct WaitSet {
     queue: Fd,
     watched: Mutex<HashMap<RawFd, Watched>>,
+    additions: AtomicUsize,
 }
 
 /// Events taken at a time.
@@ -193,6 +207,7 @@ impl WaitSet {
         Ok(Self {
             queue,
             watched: Mutex::default(),
+            additions: AtomicUsize::new(0),
         })
     }
 
@@ -207,28 +222,32 @@ impl WaitSet {
         interest: Interest,
     ) -> io::Result<()> {
         let SourceRef { fd, is_bell } = source.source();
+        // Relaxed: only that no two are alike.
+        let addition = self.additions.fetch_add(1, Ordering::Relaxed);
         let watched = Watched {
+            addition,
             token,
             interest,
             is_bell,
         };
         // Before the kqueue can say anything about it.
         self.watched().insert(fd.as_raw_fd(), watched);
-        let added = self.arm(fd, interest);
+        let added = self.arm(fd, interest, addition);
         if added.is_err() {
             self.remove(source);
         }
         added
     }
 
-    fn arm(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    fn arm(&self, fd: BorrowedFd<'_>, interest: Interest, addition: usize) -> io::Result<()> {
         let queue = self.queue.as_fd();
         let ident = fd.as_raw_fd() as usize;
         let clear = match interest {
             Interest::Arrivals | Interest::Hangup => libc::EV_CLEAR,
             Interest::Readable | Interest::ReadableOrWritable => 0,
         };
-        // An end is reported whatever is asked for; of data, for hang-ups only, as little as can be.
+        // An end is reported whatever is asked for. For hang-ups only, data is reported when the buffer is full: the mark is no
+        // higher than that. `wait` passes it over.
         let (low_water, at_least) = match interest {
             Interest::Hangup => (libc::NOTE_LOWAT, i32::MAX as isize),
             _ => (0, 0),
@@ -240,9 +259,11 @@ impl WaitSet {
             libc::EV_ADD | clear,
             low_water,
             at_least,
+            addition,
         )?;
         if interest == Interest::ReadableOrWritable {
-            change(queue, ident, libc::EVFILT_WRITE, libc::EV_ADD, 0, 0)?;
+            let filter = libc::EVFILT_WRITE;
+            change(queue, ident, filter, libc::EV_ADD, 0, 0, addition)?;
         }
         Ok(())
     }
@@ -251,7 +272,7 @@ impl WaitSet {
         for filter in [libc::EVFILT_READ, libc::EVFILT_WRITE] {
             // It need not be there.
             let ident = fd.as_raw_fd() as usize;
-            let _ = change(self.queue.as_fd(), ident, filter, libc::EV_DELETE, 0, 0);
+            let _ = change(self.queue.as_fd(), ident, filter, libc::EV_DELETE, 0, 0, 0);
         }
     }
 
@@ -314,6 +335,9 @@ impl WaitSet {
             let Some(of) = watched.get(&fd).copied() else {
                 continue;
             };
+            if of.addition != event.udata.addr() {
+                continue;
+            }
             let hangup = event.flags & (libc::EV_EOF | libc::EV_ERROR) != 0;
             if of.interest == Interest::Hangup && !hangup {
                 continue;
@@ -339,7 +363,7 @@ impl AsFd for WaitSet {
     }
 }
 
-/// Changes what a kqueue watches.
+/// Changes what a kqueue watches. It repeats `mark` with each event.
 pub(super) fn change(
     queue: BorrowedFd<'_>,
     ident: usize,
@@ -347,6 +371,7 @@ pub(super) fn change(
     flags: u16,
     filter_flags: u32,
     data: isize,
+    mark: usize,
 ) -> io::Result<()> {
     let change = libc::kevent {
         ident,
@@ -354,7 +379,7 @@ pub(super) fn change(
         flags,
         fflags: filter_flags,
         data,
-        udata: std::ptr::null_mut(),
+        udata: std::ptr::without_provenance_mut(mark),
     };
     loop {
         // SAFETY: one change is read; there is no room for events, so an error is the call's own.

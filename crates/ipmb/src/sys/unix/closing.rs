@@ -1,6 +1,7 @@
 //! Closing what may wait for that. The last close of a descriptor can take as long as another process likes: of a TCP socket
 //! that lingers (socket(7), `SO_LINGER`), of a socket in whose queue such a one lies, of a file of a file system in user
-//! space. So what others handed over and nobody asked for is closed by a thread that has nothing else to do. On Linux sockets
+//! space. The last right to send to a port of such a thing closes it, too. So what others handed over and nobody asked for is closed by
+//! a thread that has nothing else to do. On Linux sockets
 //! never keep it (`leaving`); what remains is a file whose file system does not answer, and no system lets a thread out of that.
 //!
 //! The thread is made with the serving thread, and not when it is first needed: a sandbox that was entered meanwhile may
@@ -45,9 +46,45 @@ struct Closer {
 
 #[derive(Default)]
 struct Work {
-    descriptors: Vec<Fd>,
+    waste: Waste,
     /// Threads that are there to stay.
     threads: usize,
+}
+
+/// What is to go.
+#[derive(Default)]
+struct Waste {
+    descriptors: Vec<Fd>,
+    /// What else may wait when it is dropped.
+    others: Vec<Box<dyn Send>>,
+}
+
+impl Waste {
+    fn is_empty(&self) -> bool {
+        self.descriptors.is_empty() && self.others.is_empty()
+    }
+
+    /// Closes and drops all of it.
+    fn go(self) {
+        close(self.descriptors);
+        drop(self.others);
+    }
+
+    /// Leaves it to the thread. If there is none it goes here.
+    fn leave(self) {
+        let Some(closer) = closer() else {
+            return drop(self);
+        };
+        let mut work = closer.work();
+        if work.threads == 0 {
+            drop(work);
+            return drop(self);
+        }
+        work.waste.descriptors.extend(self.descriptors);
+        work.waste.others.extend(self.others);
+        drop(work);
+        closer.news.notify_one();
+    }
 }
 
 impl Closer {
@@ -59,10 +96,10 @@ impl Closer {
     fn run(&self, end: &AtomicBool) {
         let mut work = self.work();
         loop {
-            let descriptors = std::mem::take(&mut work.descriptors);
-            if !descriptors.is_empty() {
+            let waste = std::mem::take(&mut work.waste);
+            if !waste.is_empty() {
                 drop(work);
-                close(descriptors);
+                waste.go();
                 work = self.work();
             // Relaxed: it is set under the lock.
             } else if end.load(Ordering::Relaxed) {
@@ -171,15 +208,48 @@ pub(crate) fn dispose(descriptors: Vec<OwnedFd>) {
 
 /// The same for those that are the library's own by now.
 pub(crate) fn dispose_owned(descriptors: impl IntoIterator<Item = Fd>) {
-    let Some(closer) = closer() else {
-        return descriptors.into_iter().for_each(drop);
+    let waste = Waste {
+        descriptors: descriptors.into_iter().collect(),
+        ..Waste::default()
     };
-    let mut work = closer.work();
-    if work.threads == 0 {
-        drop(work);
-        return descriptors.into_iter().for_each(drop);
+    waste.leave();
+}
+
+/// The same for what is no descriptor, and may wait as well when it is dropped.
+#[cfg(any(target_os = "macos", test))]
+pub(crate) fn drop_elsewhere(others: Vec<Box<dyn Send>>) {
+    let waste = Waste {
+        others,
+        ..Waste::default()
+    };
+    waste.leave();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// Waits when it is dropped, as a lingering socket does when it is closed.
+    struct Slow(Sender<Option<String>>, Receiver<()>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let name = std::thread::current().name().map(str::to_owned);
+            self.0.send(name).unwrap();
+            let _ = self.1.recv_timeout(Duration::from_secs(10));
+        }
     }
-    work.descriptors.extend(descriptors);
-    drop(work);
-    closer.news.notify_one();
+
+    #[test]
+    fn who_gives_something_up_waits_for_its_end() {
+        let closing = Closing::start().unwrap();
+        let (dropping, dropped) = channel();
+        let (go_on, end) = channel();
+        drop_elsewhere(vec![Box::new(Slow(dropping, end))]);
+        // Here already, although it has not ended.
+        assert_eq!(dropped.recv().unwrap().as_deref(), Some("ipmb-close"));
+        go_on.send(()).unwrap();
+        drop(closing);
+    }
 }
