@@ -305,7 +305,7 @@ impl Inbox {
         loop {
             let result = match self.find(&mut state) {
                 Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record),
-                Found::Local => unpack_local(&mut state),
+                Found::Local => unpack_local(self, &mut state),
                 Found::Shortage(e) => {
                     Some(Err(Error::io("taking what came with a message", e).into()))
                 }

@@ -1,6 +1,6 @@
 //! From a record to a message.
 
-use super::State;
+use super::{Inbox, State};
 use crate::{
     Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
     link::incoming::{Incoming, Record},
@@ -79,9 +79,11 @@ impl Drop for TakenOnDrop<'_> {
 /// The same for the next message of the endpoint to itself.
 #[cold]
 pub(super) fn unpack_local<R: MessageBox>(
+    inbox: &Inbox,
     state: &mut State,
 ) -> Option<Result<Message<R>, RecvError>> {
     let local = state.local.pop_front()?;
+    inbox.arrivals().local_bytes -= local.cost();
     if !R::accepts(&local.uuid) {
         state.stats.skipped += 1;
         return None;
