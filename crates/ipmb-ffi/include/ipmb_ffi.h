@@ -101,6 +101,10 @@ constexpr static const ErrorCode ERROR_CODE_NAME_SQUATTED = -23;
 constexpr static const ErrorCode ERROR_CODE_SYSTEM = -24;
 /// the library failed within itself; please report it with the text of ipmb_last_error
 constexpr static const ErrorCode ERROR_CODE_PANIC = -25;
+/// the controller has no room for another endpoint
+constexpr static const ErrorCode ERROR_CODE_BUS_FULL = -26;
+/// ipmb does not run on this operating system
+constexpr static const ErrorCode ERROR_CODE_UNSUPPORTED_SYSTEM = -27;
 
 }  // namespace ipmb_ffi
 
@@ -173,6 +177,10 @@ enum {
 #define ERROR_CODE_SYSTEM (-24)
 /// the library failed within itself; please report it with the text of ipmb_last_error
 #define ERROR_CODE_PANIC (-25)
+/// the controller has no room for another endpoint
+#define ERROR_CODE_BUS_FULL (-26)
+/// ipmb does not run on this operating system
+#define ERROR_CODE_UNSUPPORTED_SYSTEM (-27)
 
 #endif
 
@@ -860,7 +868,8 @@ ErrorCode ipmb_settings_allow_gid(Settings *settings, uint32_t gid);
 /// ipmb_sender_drop and ipmb_receiver_drop. Thread-safe. Blocks until the endpoint is a member, at most for `timeout`
 /// milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_INVALID_UTF8,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED,
-/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
+/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_BUS_FULL, ERROR_CODE_UNSUPPORTED_SYSTEM,
+/// ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
 ErrorCode ipmb_join(struct Options options,
                     uint32_t timeout,
                     Sender *p_sender,
