@@ -471,8 +471,9 @@ void ipmb_memory_region_drop(MemoryRegion region);
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
 uint8_t *ipmb_memory_region_map(MemoryRegion *region,
                                 uintptr_t offset,
                                 intptr_t size,
@@ -484,8 +485,9 @@ uint8_t *ipmb_memory_region_map(MemoryRegion *region,
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
 /// ERROR_CODE_FROZEN, ERROR_CODE_EXHAUSTED, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM.
 ErrorCode ipmb_memory_region_map_try(MemoryRegion *region,
                                      size_t offset,
@@ -720,15 +722,15 @@ ErrorCode ipmb_message_object_get_try(const Message *message,
 /// Adds a memory region behind the others. After a failure it stays the caller's;
 /// ipmb_message_memory_region_append_try tells it directly.
 ///
-/// Takes ownership of the region and unmaps it once it is sent. One thread at a time may use a message; does not block.
-/// Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
+/// Takes ownership of the region; the first attempt to send the message unmaps it, even one that fails. One thread at a
+/// time may use a message; does not block. Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
 void ipmb_message_memory_region_append(Message *message,
                                        MemoryRegion region);
 
 /// Adds a memory region behind the others. That there are at most 253 is checked when the message is sent.
 ///
-/// Takes ownership of the region and unmaps it once it is sent; after a failure it stays the caller's. One thread at a
-/// time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+/// Takes ownership of the region, and the first attempt to send the message unmaps it, even one that fails. If this here
+/// fails, the region stays the caller's. One thread at a time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_message_memory_region_append_try(Message *message,
                                                 MemoryRegion region);
 
@@ -906,8 +908,8 @@ ErrorCode ipmb_sender_clone(const Sender *sender,
 ErrorCode ipmb_send(Sender *sender,
                     Message message);
 
-/// Sends a message if that is possible at once. After a failure the message is untouched and can be sent again; of a
-/// multicast, to those that were not reached (ipmb_message_unreached).
+/// Sends a message if that is possible at once. After a failure the message can be sent again; its regions have been
+/// unmapped. A multicast then goes to those that were not reached (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe;
 /// does not block. Errors: ERROR_CODE_FULL, ERROR_CODE_SETTLING, and as ipmb_send_timeout.
@@ -915,7 +917,7 @@ ErrorCode ipmb_try_send(const Sender *sender,
                         Message *message);
 
 /// Sends a message, and waits for space at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). After a failure
-/// the message is untouched and can be sent again; of a multicast, to those that were not reached
+/// the message can be sent again; its regions have been unmapped. A multicast then goes to those that were not reached
 /// (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe.

@@ -172,8 +172,8 @@ pub unsafe extern "C" fn ipmb_send(sender: *mut Sender, message: Message) -> Err
     })
 }
 
-/// Sends a message if that is possible at once. After a failure the message is untouched and can be sent again; of a
-/// multicast, to those that were not reached (ipmb_message_unreached).
+/// Sends a message if that is possible at once. After a failure the message can be sent again; its regions have been
+/// unmapped. A multicast then goes to those that were not reached (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe;
 /// does not block. Errors: ERROR_CODE_FULL, ERROR_CODE_SETTLING, and as ipmb_send_timeout.
@@ -184,7 +184,7 @@ pub unsafe extern "C" fn ipmb_try_send(sender: *const Sender, message: *mut Mess
 }
 
 /// Sends a message, and waits for space at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). After a failure
-/// the message is untouched and can be sent again; of a multicast, to those that were not reached
+/// the message can be sent again; its regions have been unmapped. A multicast then goes to those that were not reached
 /// (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe.

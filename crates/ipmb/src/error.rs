@@ -318,7 +318,8 @@ impl<T> TrySendError<T> {
         &self.kind
     }
 
-    /// The message, untouched; after a multicast it is bound to the receivers that it has not reached.
+    /// The message, which can be sent again; its regions have been unmapped. After a multicast it is bound to the receivers
+    /// that it has not reached.
     pub fn into_message(self) -> Message<T> {
         *self.message
     }
