@@ -923,8 +923,9 @@ ErrorCode ipmb_try_send(const Sender *sender,
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe.
 /// Blocks while a receiver has no space. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT,
 /// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_FULL (the endpoint's queue to itself), ERROR_CODE_TOO_LARGE,
-/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM, and, if the bus was
-/// founded anew meanwhile, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM. None says that a
+/// bus was founded anew with another protocol, token or access rules: a member keeps its links and looks for another
+/// controller.
 ErrorCode ipmb_send_timeout(const Sender *sender,
                             Message *message,
                             uint32_t timeout);
@@ -951,8 +952,8 @@ void ipmb_receiver_drop(Receiver receiver);
 /// message, at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM; ERROR_CODE_DECODE,
 /// ERROR_CODE_NOT_A_REGION and ERROR_CODE_TOO_LARGE: the message is gone, the next one can be received;
-/// ERROR_CODE_EXHAUSTED: the message is still first in line; and, if the bus was founded anew meanwhile,
-/// ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_EXHAUSTED: the message is still first in line. None says that a bus was founded anew with another protocol,
+/// token or access rules: a member keeps its links and looks for another controller.
 ErrorCode ipmb_recv(Receiver *receiver,
                     Message *p_message,
                     uint32_t timeout);

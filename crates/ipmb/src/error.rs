@@ -215,12 +215,15 @@ pub enum SendError {
         pid: u32,
     },
     /// The bus speaks another protocol since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus speaks protocol {0}, which is not compatible with this program")]
     VersionMismatch(Version),
     /// The bus has another token since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus has another token")]
     TokenMismatch,
     /// The bus no longer admits this endpoint.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the access rules of the bus do not admit this user")]
     PermissionDenied,
     /// The payload is larger than the limit.
