@@ -575,13 +575,14 @@ class Sender {
     return detail::error(ipmb_ffi::ipmb_send(handle_.place(), message.handle_.release()));
   }
 
-  /// Sends a message if that is possible at once (ipmb_try_send). After an error `message` is untouched.
+  /// Sends a message if that is possible at once (ipmb_try_send). After an error `message` can be sent
+  /// again; its regions have been unmapped.
   Error try_send(Message& message) const {
     return detail::error(ipmb_ffi::ipmb_try_send(handle_.place(), message.handle_.place()));
   }
 
   /// Sends a message; waits for space at most for `timeout` milliseconds (ipmb_send_timeout). After an error `message`
-  /// is untouched.
+  /// can be sent again; its regions have been unmapped.
   Error send_timeout(Message& message, uint32_t timeout) const {
     return detail::error(
         ipmb_ffi::ipmb_send_timeout(handle_.place(), message.handle_.place(), timeout));

@@ -101,6 +101,10 @@ constexpr static const ErrorCode ERROR_CODE_NAME_SQUATTED = -23;
 constexpr static const ErrorCode ERROR_CODE_SYSTEM = -24;
 /// the library failed within itself; please report it with the text of ipmb_last_error
 constexpr static const ErrorCode ERROR_CODE_PANIC = -25;
+/// the controller has no room for another endpoint
+constexpr static const ErrorCode ERROR_CODE_BUS_FULL = -26;
+/// ipmb does not run on this operating system
+constexpr static const ErrorCode ERROR_CODE_UNSUPPORTED_SYSTEM = -27;
 
 }  // namespace ipmb_ffi
 
@@ -173,6 +177,10 @@ enum {
 #define ERROR_CODE_SYSTEM (-24)
 /// the library failed within itself; please report it with the text of ipmb_last_error
 #define ERROR_CODE_PANIC (-25)
+/// the controller has no room for another endpoint
+#define ERROR_CODE_BUS_FULL (-26)
+/// ipmb does not run on this operating system
+#define ERROR_CODE_UNSUPPORTED_SYSTEM (-27)
 
 #endif
 
@@ -464,8 +472,9 @@ void ipmb_memory_region_drop(MemoryRegion region);
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
 uint8_t *ipmb_memory_region_map(MemoryRegion *region,
                                 uintptr_t offset,
                                 intptr_t size,
@@ -477,8 +486,9 @@ uint8_t *ipmb_memory_region_map(MemoryRegion *region,
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
 /// ERROR_CODE_FROZEN, ERROR_CODE_EXHAUSTED, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM.
 ErrorCode ipmb_memory_region_map_try(MemoryRegion *region,
                                      size_t offset,
@@ -713,15 +723,15 @@ ErrorCode ipmb_message_object_get_try(const Message *message,
 /// Adds a memory region behind the others. After a failure it stays the caller's;
 /// ipmb_message_memory_region_append_try tells it directly.
 ///
-/// Takes ownership of the region and unmaps it once it is sent. One thread at a time may use a message; does not block.
-/// Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
+/// Takes ownership of the region; the first attempt to send the message unmaps it, even one that fails. One thread at a
+/// time may use a message; does not block. Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
 void ipmb_message_memory_region_append(Message *message,
                                        MemoryRegion region);
 
 /// Adds a memory region behind the others. That there are at most 253 is checked when the message is sent.
 ///
-/// Takes ownership of the region and unmaps it once it is sent; after a failure it stays the caller's. One thread at a
-/// time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+/// Takes ownership of the region, and the first attempt to send the message unmaps it, even one that fails. If this here
+/// fails, the region stays the caller's. One thread at a time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_message_memory_region_append_try(Message *message,
                                                 MemoryRegion region);
 
@@ -863,7 +873,8 @@ ErrorCode ipmb_settings_allow_gid(Settings *settings,
 /// ipmb_sender_drop and ipmb_receiver_drop. Thread-safe. Blocks until the endpoint is a member, at most for `timeout`
 /// milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_INVALID_UTF8,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED,
-/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
+/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_BUS_FULL, ERROR_CODE_UNSUPPORTED_SYSTEM,
+/// ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
 ErrorCode ipmb_join(struct Options options,
                     uint32_t timeout,
                     Sender *p_sender,
@@ -901,8 +912,8 @@ ErrorCode ipmb_sender_clone(const Sender *sender,
 ErrorCode ipmb_send(Sender *sender,
                     Message message);
 
-/// Sends a message if that is possible at once. After a failure the message is untouched and can be sent again; of a
-/// multicast, to those that were not reached (ipmb_message_unreached).
+/// Sends a message if that is possible at once. After a failure the message can be sent again; its regions have been
+/// unmapped. A multicast then goes to those that were not reached (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe;
 /// does not block. Errors: ERROR_CODE_FULL, ERROR_CODE_SETTLING, and as ipmb_send_timeout.
@@ -910,14 +921,15 @@ ErrorCode ipmb_try_send(const Sender *sender,
                         Message *message);
 
 /// Sends a message, and waits for space at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). After a failure
-/// the message is untouched and can be sent again; of a multicast, to those that were not reached
+/// the message can be sent again; its regions have been unmapped. A multicast then goes to those that were not reached
 /// (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe.
 /// Blocks while a receiver has no space. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT,
 /// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_FULL (the endpoint's queue to itself), ERROR_CODE_TOO_LARGE,
-/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM, and, if the bus was
-/// founded anew meanwhile, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM. None says that a
+/// bus was founded anew with another protocol, token or access rules: a member keeps its links and looks for another
+/// controller.
 ErrorCode ipmb_send_timeout(const Sender *sender,
                             Message *message,
                             uint32_t timeout);
@@ -946,8 +958,8 @@ void ipmb_receiver_drop(Receiver receiver);
 /// message, at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM; ERROR_CODE_DECODE,
 /// ERROR_CODE_NOT_A_REGION and ERROR_CODE_TOO_LARGE: the message is gone, the next one can be received;
-/// ERROR_CODE_EXHAUSTED: the message is still first in line; and, if the bus was founded anew meanwhile,
-/// ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_EXHAUSTED: the message is still first in line. None says that a bus was founded anew with another protocol,
+/// token or access rules: a member keeps its links and looks for another controller.
 ErrorCode ipmb_recv(Receiver *receiver,
                     Message *p_message,
                     uint32_t timeout);

@@ -64,6 +64,8 @@ codes! {
     ERROR_CODE_NAME_SQUATTED = -23, "the name of the bus is held by a user who may not host it";
     ERROR_CODE_SYSTEM = -24, "the operating system refused a call";
     ERROR_CODE_PANIC = -25, "the library failed within itself; please report it with the text of ipmb_last_error";
+    ERROR_CODE_BUS_FULL = -26, "the controller has no room for another endpoint";
+    ERROR_CODE_UNSUPPORTED_SYSTEM = -27, "ipmb does not run on this operating system";
 }
 
 /// A text for an error code, in English, without a full stop.
@@ -116,6 +118,8 @@ impl From<JoinError> for Failure {
             JoinError::TokenMismatch => ERROR_CODE_TOKEN_MISMATCH,
             JoinError::PermissionDenied => ERROR_CODE_PERMISSION_DENIED,
             JoinError::NameSquatted { .. } => ERROR_CODE_NAME_SQUATTED,
+            JoinError::BusFull { .. } => ERROR_CODE_BUS_FULL,
+            JoinError::UnsupportedSystem => ERROR_CODE_UNSUPPORTED_SYSTEM,
             JoinError::InvalidIdentifier { .. } | JoinError::InvalidOption { .. } => {
                 ERROR_CODE_INVALID_ARGUMENT
             }
@@ -267,6 +271,8 @@ mod tests {
                 JoinError::NameSquatted { uid: 1, pid: 2 },
                 ERROR_CODE_NAME_SQUATTED,
             ),
+            (JoinError::BusFull { pid: 7 }, ERROR_CODE_BUS_FULL),
+            (JoinError::UnsupportedSystem, ERROR_CODE_UNSUPPORTED_SYSTEM),
             (
                 JoinError::InvalidIdentifier {
                     identifier: String::new(),

@@ -56,7 +56,8 @@ pub struct Options {
 /// ipmb_sender_drop and ipmb_receiver_drop. Thread-safe. Blocks until the endpoint is a member, at most for `timeout`
 /// milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_INVALID_UTF8,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED,
-/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
+/// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_NAME_SQUATTED, ERROR_CODE_BUS_FULL, ERROR_CODE_UNSUPPORTED_SYSTEM,
+/// ERROR_CODE_EXHAUSTED, ERROR_CODE_SYSTEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_join(
     options: Options,
@@ -172,8 +173,8 @@ pub unsafe extern "C" fn ipmb_send(sender: *mut Sender, message: Message) -> Err
     })
 }
 
-/// Sends a message if that is possible at once. After a failure the message is untouched and can be sent again; of a
-/// multicast, to those that were not reached (ipmb_message_unreached).
+/// Sends a message if that is possible at once. After a failure the message can be sent again; its regions have been
+/// unmapped. A multicast then goes to those that were not reached (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe;
 /// does not block. Errors: ERROR_CODE_FULL, ERROR_CODE_SETTLING, and as ipmb_send_timeout.
@@ -184,14 +185,15 @@ pub unsafe extern "C" fn ipmb_try_send(sender: *const Sender, message: *mut Mess
 }
 
 /// Sends a message, and waits for space at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). After a failure
-/// the message is untouched and can be sent again; of a multicast, to those that were not reached
+/// the message can be sent again; its regions have been unmapped. A multicast then goes to those that were not reached
 /// (ipmb_message_unreached).
 ///
 /// Ownership: on success the message is taken and `*message` is NULL; after a failure it stays the caller's. Thread-safe.
 /// Blocks while a receiver has no space. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_TIMEOUT,
 /// ERROR_CODE_CONTROLLER_STOPPED, ERROR_CODE_FULL (the endpoint's queue to itself), ERROR_CODE_TOO_LARGE,
-/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM, and, if the bus was
-/// founded anew meanwhile, ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_LIMIT, ERROR_CODE_EXHAUSTED, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM. None says that a
+/// bus was founded anew with another protocol, token or access rules: a member keeps its links and looks for another
+/// controller.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_send_timeout(
     sender: *const Sender,
@@ -263,8 +265,8 @@ pub unsafe extern "C" fn ipmb_receiver_drop(receiver: Receiver) {
 /// message, at most for `timeout` milliseconds (TIMEOUT_INFINITE: for ever). Errors: ERROR_CODE_INVALID_ARGUMENT,
 /// ERROR_CODE_TIMEOUT, ERROR_CODE_LEFT, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM; ERROR_CODE_DECODE,
 /// ERROR_CODE_NOT_A_REGION and ERROR_CODE_TOO_LARGE: the message is gone, the next one can be received;
-/// ERROR_CODE_EXHAUSTED: the message is still first in line; and, if the bus was founded anew meanwhile,
-/// ERROR_CODE_VERSION_MISMATCH, ERROR_CODE_TOKEN_MISMATCH, ERROR_CODE_PERMISSION_DENIED.
+/// ERROR_CODE_EXHAUSTED: the message is still first in line. None says that a bus was founded anew with another protocol,
+/// token or access rules: a member keeps its links and looks for another controller.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_recv(
     receiver: *mut Receiver,

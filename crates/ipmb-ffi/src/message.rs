@@ -337,8 +337,8 @@ pub unsafe extern "C" fn ipmb_message_object_get_try(
 /// Adds a memory region behind the others. After a failure it stays the caller's;
 /// ipmb_message_memory_region_append_try tells it directly.
 ///
-/// Takes ownership of the region and unmaps it once it is sent. One thread at a time may use a message; does not block.
-/// Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
+/// Takes ownership of the region; the first attempt to send the message unmaps it, even one that fails. One thread at a
+/// time may use a message; does not block. Errors (ipmb_last_error_code): as ipmb_message_memory_region_append_try.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_message_memory_region_append(
     message: *mut Message,
@@ -350,8 +350,8 @@ pub unsafe extern "C" fn ipmb_message_memory_region_append(
 
 /// Adds a memory region behind the others. That there are at most 253 is checked when the message is sent.
 ///
-/// Takes ownership of the region and unmaps it once it is sent; after a failure it stays the caller's. One thread at a
-/// time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
+/// Takes ownership of the region, and the first attempt to send the message unmaps it, even one that fails. If this here
+/// fails, the region stays the caller's. One thread at a time may use a message; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_message_memory_region_append_try(
     message: *mut Message,

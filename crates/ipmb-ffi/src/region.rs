@@ -51,8 +51,9 @@ pub unsafe extern "C" fn ipmb_memory_region_drop(region: MemoryRegion) {
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors (ipmb_last_error_code): as ipmb_memory_region_map_try.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_memory_region_map(
     region: *mut MemoryRegion,
@@ -78,8 +79,9 @@ pub unsafe extern "C" fn ipmb_memory_region_map(
 /// Other holders, in other processes, may write to the same bytes at any time: agree with them on turns, or freeze the
 /// region.
 ///
-/// Ownership: the bytes are valid until this handle is dropped, sent, frozen or unmapped. One thread at a time may use a
-/// handle, but all may use the bytes; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
+/// Ownership: the bytes are valid until this handle is dropped, frozen or unmapped, or an attempt is made to send the
+/// message that has it, even one that fails. One thread at a time may use a handle, but all may use the bytes; does not
+/// block. Errors: ERROR_CODE_INVALID_ARGUMENT, ERROR_CODE_OUT_OF_RANGE,
 /// ERROR_CODE_FROZEN, ERROR_CODE_EXHAUSTED, ERROR_CODE_FORKED, ERROR_CODE_SYSTEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_memory_region_map_try(

@@ -26,7 +26,7 @@ export type Options = JoinOptions;
 /**
  * Joins a bus. Blocks until it has, at most for `timeout` milliseconds; without one for as long as it takes.
  * @throws an {@link IpmbError}: `IPMB_TIMEOUT`, `IPMB_TOKEN_MISMATCH`, `IPMB_VERSION_MISMATCH`, `IPMB_PERMISSION_DENIED`,
- * `IPMB_CONTROLLER_STOPPED`, `IPMB_INVALID_IDENTIFIER`, `IPMB_INVALID_OPTION`, `IPMB_EXHAUSTED`, …
+ * `IPMB_CONTROLLER_STOPPED`, `IPMB_BUS_FULL`, `IPMB_INVALID_IDENTIFIER`, `IPMB_INVALID_OPTION`, `IPMB_EXHAUSTED`, …
  */
 export function join(options: JoinOptions, timeout?: number | null): { sender: Sender; receiver: Receiver };
 
@@ -42,6 +42,7 @@ export interface IpmbError extends Error {
 }
 
 export type IpmbErrorCode =
+  | 'IPMB_BUS_FULL'
   | 'IPMB_BUSY'
   | 'IPMB_CLOSED'
   | 'IPMB_CONTROLLER_STOPPED'
@@ -73,6 +74,7 @@ export type IpmbErrorCode =
   | 'IPMB_TOO_LARGE'
   | 'IPMB_TOO_MANY_ATTACHMENTS'
   | 'IPMB_UNSUPPORTED_HOST'
+  | 'IPMB_UNSUPPORTED_SYSTEM'
   | 'IPMB_VERSION_MISMATCH';
 
 /** An expression over labels: which endpoints a message is for. Its methods change it in place. */

@@ -50,6 +50,8 @@ pub(crate) fn of_join(error: &JoinError) -> Fail {
         JoinError::TokenMismatch => "IPMB_TOKEN_MISMATCH",
         JoinError::PermissionDenied => "IPMB_PERMISSION_DENIED",
         JoinError::NameSquatted { .. } => "IPMB_NAME_SQUATTED",
+        JoinError::BusFull { .. } => "IPMB_BUS_FULL",
+        JoinError::UnsupportedSystem => "IPMB_UNSUPPORTED_SYSTEM",
         JoinError::InvalidIdentifier { .. } => "IPMB_INVALID_IDENTIFIER",
         JoinError::InvalidOption { .. } => "IPMB_INVALID_OPTION",
         JoinError::Exhausted(..) => EXHAUSTED,

@@ -191,9 +191,11 @@ pub enum SendError {
     /// There was no space within the timeout.
     #[error("no space within the timeout")]
     Timeout,
-    /// There is no space now (only from `try_send`, or from the endpoint's link to itself). Also while the link is new and
-    /// sixteen others of this endpoint are not accepted yet either.
-    #[error("the link to endpoint {0} is full")]
+    /// There is no space now; only from [`try_send`](crate::EndpointSender::try_send) and
+    /// [`try_send_if`](crate::EndpointSender::try_send_if). Also while the link is new and sixteen others of this endpoint are
+    /// not accepted yet either. The number is the endpoint's id, for [`watch_room`](crate::EndpointSender::watch_room); 0 if
+    /// messages sent earlier wait and no single endpoint is the cause.
+    #[error("{}", full(*.0))]
     Full(u64),
     /// The endpoint's queue to itself is full; receive first.
     #[error(
@@ -213,12 +215,15 @@ pub enum SendError {
         pid: u32,
     },
     /// The bus speaks another protocol since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus speaks protocol {0}, which is not compatible with this program")]
     VersionMismatch(Version),
     /// The bus has another token since its controller changed.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the bus has another token")]
     TokenMismatch,
     /// The bus no longer admits this endpoint.
+    /// A member that meets such a controller keeps its links and looks for another, so today nothing returns this.
     #[error("the access rules of the bus do not admit this user")]
     PermissionDenied,
     /// The payload is larger than the limit.
@@ -250,6 +255,13 @@ pub enum SendError {
     /// The operating system refused a call.
     #[error("{0} failed")]
     Io(&'static str, #[source] Arc<io::Error>),
+}
+
+fn full(id: u64) -> String {
+    match id {
+        0 => "messages that were sent earlier still wait".into(),
+        id => format!("the link to endpoint {id} is full"),
+    }
 }
 
 impl SendError {
@@ -309,7 +321,8 @@ impl<T> TrySendError<T> {
         &self.kind
     }
 
-    /// The message, untouched; after a multicast it is bound to the receivers that it has not reached.
+    /// The message, which can be sent again; its regions have been unmapped. After a multicast it is bound to the receivers
+    /// that it has not reached.
     pub fn into_message(self) -> Message<T> {
         *self.message
     }

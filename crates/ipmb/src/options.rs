@@ -97,7 +97,8 @@ impl Options {
     /// refused by `send` with [`SendError::TooLarge`](crate::SendError::TooLarge).
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
-        self.max_payload = bytes;
+        // No larger one fits into any memory, and sums of sizes up to here do not overflow.
+        self.max_payload = bytes.min(isize::MAX as usize);
         self
     }
 

@@ -210,3 +210,9 @@ fn null() -> Object {
     let file = std::fs::File::open(common::ANY_FILE).unwrap();
     Object::from(common::Owned::from(file))
 }
+
+#[test]
+fn a_send_that_no_endpoint_holds_up_names_one() {
+    assert!(!SendError::Full(0).to_string().contains("endpoint"));
+    assert!(SendError::Full(7).to_string().contains("endpoint 7"));
+}

@@ -255,6 +255,35 @@ fn the_queue_to_itself_grows_without_limit() {
 }
 
 #[test]
+fn the_queue_to_itself_grows_without_limit_once_somebody_receives() {
+    let options = Options::new(name("self"), label!("x"), "").self_queue(100_000);
+    let (sender, receiver) = ipmb::join::<Any, Any>(options, SOON).unwrap();
+    let (mut sent, mut received) = (0u64, 0u64);
+    let mut fill = || {
+        while sender.send(number("x", sent)).is_ok() {
+            sent += 1;
+            assert!(sent < 100_000);
+        }
+        sent
+    };
+    let first = fill();
+    for _ in 0..10 {
+        let next = receiver.recv(SOON).unwrap().payload;
+        assert_eq!(next, Any::Number(received));
+        received += 1;
+        // The first ones are the smallest.
+        assert!(fill() - received <= first);
+    }
+    // One that is skipped makes room, too.
+    let options = Options::new(name("skips"), label!("x"), "").self_queue(100);
+    let (sender, receiver) = ipmb::join::<Any, u8>(options, SOON).unwrap();
+    for n in 0..3 {
+        sender.send(number("x", n)).unwrap();
+        assert!(receiver.try_recv().is_err());
+    }
+}
+
+#[test]
 fn an_endpoint_without_affinity_hosts_or_does_not_wait() {
     let bus = name("affinity");
     let shy = || {

@@ -5,7 +5,9 @@
 mod common;
 
 use common::{Peer, SOON, cpu, join, listen, name, role, say};
-use ipmb::{BytesMessage, BytesView, EndpointSender, Loan, Message, Selector, SendError, label};
+use ipmb::{
+    BytesMessage, BytesView, EndpointSender, Loan, Message, Options, Selector, SendError, label,
+};
 use std::time::Duration;
 
 const SIZES: [usize; 7] = [0, 1, 254, 4096, 65_536, 1 << 20, 70 << 20];
@@ -263,6 +265,23 @@ fn a_loan_that_is_not_sent_costs_a_block() {
         matches!(refused, Err(SendError::TooLarge { .. })),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_loan_larger_than_any_memory_overflows() {
+    let selector = Selector::unicast("here");
+    for limit in [1 << 20, usize::MAX] {
+        let options = Options::new(name("huge"), label!("here"), "").max_payload(limit);
+        let (sender, _receiver) = ipmb::join::<(), BytesMessage>(options, SOON).expect("join");
+        for less in 0..100 {
+            let size = usize::MAX - less;
+            let refused = sender.loan(&selector, size, SOON);
+            assert!(
+                matches!(refused, Err(SendError::TooLarge { size: s, limit: l }) if s >= size && l < size),
+                "{refused:?}"
+            );
+        }
+    }
 }
 
 /// A block that was let go of makes room for blocks, not in the ring: who waits for that must sleep.

@@ -50,7 +50,7 @@ impl Loan {
         if core.forked() {
             return Err(SendError::Forked);
         }
-        let memory = match lend(core, selector, FRONT + size, patience)? {
+        let memory = match lend(core, selector, FRONT.saturating_add(size), patience)? {
             Some(lent) => Memory::Block(lent),
             None => Memory::Private(private(size)?),
         };

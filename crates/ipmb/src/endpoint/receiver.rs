@@ -70,8 +70,10 @@ impl<R: MessageBox> EndpointReceiver<R> {
         self.take(Patience::None)
     }
 
-    /// The messages as they come; waits for each. Ends when the endpoint is no longer on the bus; a message that
-    /// cannot be received is an `Err` item and the next follows.
+    /// The messages as they come; waits for each. Ends when the endpoint is no longer on the bus, and where
+    /// [`recv`](Self::recv) says [`RecvError::Io`]; ask that for the reason. A message that cannot be received is an `Err` item and
+    /// the next follows. While memory or handles are short, every item is [`RecvError::Exhausted`], with no pause between them:
+    /// free some, or wait, before you ask for the next.
     pub fn iter(&self) -> Iter<'_, R> {
         Iter { receiver: self }
     }

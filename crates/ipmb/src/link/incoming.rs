@@ -118,6 +118,8 @@ pub(crate) struct Incoming {
     pub(crate) hung_up: bool,
     /// The user keeps the block of the record at the head.
     kept: bool,
+    /// Index of the last record whose handles and block were found. It may stay at the head.
+    attached: Option<u64>,
 }
 
 /// A block that its sender does not use again before this is dropped. It outlives its link.
@@ -207,6 +209,7 @@ impl Incoming {
             rung_in_vain: (facts.start, 0),
             hung_up: false,
             kept: false,
+            attached: None,
         };
         if fences_reach_us() {
             link.returns
@@ -268,6 +271,16 @@ impl Incoming {
     /// The handles of the message that [`Incoming::next`] returned.
     pub(crate) fn take_handles(&mut self) -> Received {
         std::mem::take(&mut self.handles)
+    }
+
+    /// The message that [`Incoming::next`] returned is not taken off, and will be returned again: these are its handles.
+    pub(crate) fn put_back(&mut self, handles: Received) {
+        self.handles = handles;
+    }
+
+    /// Whether the user keeps the block of the message that [`Incoming::next`] returned.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     /// The message at the head, if there is one. Call [`Incoming::taken`] when it was copied out.
@@ -340,6 +353,8 @@ impl Incoming {
     /// Fetches the handles of a record and finds its block.
     #[cold]
     fn attach(&mut self, head: RecordHead, at: usize, record: &mut Record) -> Result<(), Trouble> {
+        // Its handles are here then, and its block is mapped.
+        let again = self.attached == Some(self.read.head());
         let mut reference = None;
         if head.kind == Kind::Block {
             let mut bytes = [0; BlockRef::SIZE];
@@ -347,14 +362,17 @@ impl Incoming {
                 return Err(Trouble::Broken("a block reference of a wrong length"));
             }
             self.copy(head.body_at(), &mut bytes);
-            let found = BlockRef::from_bytes(&bytes);
+            let mut found = BlockRef::from_bytes(&bytes);
+            found.fresh &= !again;
             if found.block as usize >= BLOCKS {
                 return Err(Trouble::Broken("a block number over the limit"));
             }
             reference = Some(found);
         }
         let fresh = reference.is_some_and(|r| r.fresh);
-        if head.has_attachments {
+        if again {
+            // Nothing to fetch.
+        } else if head.has_attachments {
             let mut number = [0; 8];
             self.copy(at, &mut number);
             let count = usize::from(fresh) + usize::from(head.objects) + usize::from(head.regions);
@@ -383,6 +401,7 @@ impl Incoming {
             drop(self.handles.remove(0));
         }
         record.has_handles = !self.handles.is_empty();
+        self.attached = Some(self.read.head());
         Ok(())
     }
 

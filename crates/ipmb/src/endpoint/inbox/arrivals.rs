@@ -27,6 +27,7 @@ pub(super) struct Arrivals {
     /// The last link of each sender, of so many as [`SEEN`] says.
     pub(super) seen: BTreeMap<u64, u64>,
     pub(super) local: VecDeque<Local>,
+    /// What messages to oneself cost that nobody has received: those here, and those that a receiver has beside the links.
     pub(super) local_bytes: usize,
     pub(super) ended: Option<RecvError>,
     pub(super) closed: bool,
@@ -38,6 +39,13 @@ pub(super) struct Local {
     pub(super) payload: Vec<u8>,
     pub(super) objects: Vec<Object>,
     pub(super) regions: Vec<MemoryRegion>,
+}
+
+impl Local {
+    /// What it counts for, with a fixed part, so that empty messages are bounded, too.
+    pub(super) fn cost(&self) -> usize {
+        self.payload.len().saturating_add(64)
+    }
 }
 
 impl Arrivals {
@@ -122,8 +130,7 @@ impl Inbox {
         if arrivals.closed {
             return Ok(());
         }
-        // A fixed part, so that empty messages are bounded, too.
-        let cost = len + 64;
+        let cost = local.cost();
         if arrivals.local_bytes.saturating_add(cost) > self.local_max {
             return Err(SendError::SelfQueueFull {
                 limit: self.local_max,
@@ -148,7 +155,6 @@ impl Inbox {
         state.turn = 0;
         let mut arrivals = self.arrivals();
         state.local.append(&mut arrivals.local);
-        arrivals.local_bytes = 0;
         let mut shortage = None;
         let mut links = std::mem::take(&mut arrivals.links).into_iter();
         while let Some(link) = links.next() {

@@ -81,6 +81,8 @@ struct State {
     said_empty: bool,
     waiting: usize,
     local: VecDeque<Local>,
+    /// There was no memory for the first of those: a look at the links comes before the next try.
+    links_first: bool,
     scratch: Vec<u8>,
     events: Vec<Event>,
     rush: Rush,
@@ -102,6 +104,25 @@ impl State {
         if self.active.len() > 1 {
             self.active.rotate_left(1);
         }
+    }
+
+    /// A record of the link whose turn it is did not decode. Without memory it was not taken off.
+    #[cold]
+    fn undecoded(&mut self, record: &Record, error: Error) -> RecvError {
+        if let Error::Exhausted(..) = error {
+            self.stats.received -= 1;
+            self.stats.received_bytes -= record.len as u64;
+            self.let_others_come_first();
+        }
+        error.into()
+    }
+
+    /// A message waits for memory: others have their turn, those whose links sleep too.
+    fn let_others_come_first(&mut self) {
+        if self.turn > 0 {
+            self.end_turn();
+        }
+        self.until_look = 0;
     }
 }
 
@@ -149,6 +170,7 @@ impl Inbox {
                 said_empty: false,
                 waiting: 0,
                 local: VecDeque::new(),
+                links_first: false,
                 scratch: Vec::new(),
                 events: Vec::new(),
                 rush: Rush::default(),
@@ -252,7 +274,7 @@ impl Inbox {
             }
             return match payload {
                 Ok(payload) => Ok(Message::received(payload, Attached::default())),
-                Err(error) => Err(error.into()),
+                Err(error) => Err(state.undecoded(&record, error)),
             };
         }
         self.recv_slowly(guard, patience)
@@ -305,7 +327,7 @@ impl Inbox {
         loop {
             let result = match self.find(&mut state) {
                 Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record),
-                Found::Local => unpack_local(&mut state),
+                Found::Local => unpack_local(self, &mut state),
                 Found::Shortage(e) => {
                     Some(Err(Error::io("taking what came with a message", e).into()))
                 }
@@ -353,6 +375,7 @@ impl Inbox {
         let link = state.links.get_mut(slot)?.as_mut()?;
         let result = unpack(link, record, &mut state.scratch, self.region_max);
         match &result {
+            Some(Err(RecvError::Exhausted(..))) => state.let_others_come_first(),
             Some(_) => {
                 state.bulk = record.len;
                 state.stats.received += 1;
@@ -374,7 +397,7 @@ impl Inbox {
                 None => self.look_at_sleepers(state),
             }
         }
-        if !state.local.is_empty() {
+        if !state.local.is_empty() && !std::mem::take(&mut state.links_first) {
             return Found::Local;
         }
         let mut shortage = None;
@@ -419,11 +442,16 @@ impl Inbox {
                     shortage = Some(e);
                     empty += 1;
                     state.end_turn();
+                    state.until_look = 0;
                 }
                 Err(Trouble::Broken(reason)) => self.break_off(state, slot, reason),
             }
         }
-        shortage.map_or(Found::Nothing, Found::Shortage)
+        match shortage {
+            Some(shortage) => Found::Shortage(shortage),
+            None if !state.local.is_empty() => Found::Local,
+            None => Found::Nothing,
+        }
     }
 
     /// There is nothing: gives up, or waits until there may be something.

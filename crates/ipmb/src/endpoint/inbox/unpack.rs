@@ -1,15 +1,16 @@
 //! From a record to a message.
 
-use super::State;
+use super::{Inbox, State};
 use crate::{
-    Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
+    DecodeError, Error, MemoryRegion, Message, MessageBox, Object, Payload, RecvError,
     link::incoming::{Incoming, Record},
     message::{Attached, Keeper},
     sys::Received,
 };
 use std::sync::Arc;
 
-/// Makes a message of a record and takes it off. `None` if its type is not taken.
+/// Makes a message of a record and takes it off. `None` if its type is not taken. After [`RecvError::Exhausted`] it is still
+/// there.
 pub(super) fn unpack<R: MessageBox>(
     link: &mut Incoming,
     record: Record,
@@ -24,17 +25,27 @@ pub(super) fn unpack<R: MessageBox>(
         }
         return None;
     }
-    let message = decode::<R>(link, &record, scratch).and_then(|payload| {
-        let attached = match handles {
-            None => Attached::default(),
-            Some(handles) => attached(handles, usize::from(record.objects), region_max)?,
-        };
-        Ok(Message::received(payload, attached))
-    });
-    Some(message.map_err(RecvError::from))
+    let payload = match decode::<R>(link, &record, scratch) {
+        Ok(payload) => payload,
+        Err(error) => {
+            if let (Error::Exhausted(..), Some(handles)) = (&error, handles) {
+                link.put_back(handles);
+            }
+            return Some(Err(error.into()));
+        }
+    };
+    let attached = match handles {
+        None => Ok(Attached::default()),
+        Some(handles) => attached(handles, usize::from(record.objects), region_max),
+    };
+    Some(match attached {
+        Ok(attached) => Ok(Message::received(payload, attached)),
+        // Whatever it was, the message is gone.
+        Err(error) => Err(RecvError::Attachment(error)),
+    })
 }
 
-/// Decodes a record's payload and takes it off.
+/// Decodes a record's payload and takes it off; not after [`Error::Exhausted`].
 #[inline]
 pub(super) fn decode<R: MessageBox>(
     link: &mut Incoming,
@@ -46,10 +57,28 @@ pub(super) fn decode<R: MessageBox>(
     let mut keep = || Some(Arc::new(taken.0.keep(record)?) as Keeper);
     // SAFETY: the payload lies in the ring or in a mapped block, which stay until the record is taken off, and the block
     // beyond that if it is kept.
-    unsafe {
+    let decoded = unsafe {
         let (len, readable) = (record.len, record.readable());
         let decode = |payload: &mut Payload<'_>| R::decode(&uuid, payload);
         Payload::with_shared(record.payload, len, readable, scratch, &mut keep, decode)
+    };
+    decoded.map_err(|error| undecoded(taken, error))
+}
+
+/// Without memory the message stays first in line.
+#[cold]
+#[inline(never)]
+fn undecoded(taken: TakenOnDrop<'_>, error: Error) -> Error {
+    match error {
+        // A view was made of it, which has let go of the block or will: it cannot be made once more.
+        Error::Exhausted(..) if taken.0.is_kept() => {
+            DecodeError("memory ran out after a view was made of it".into()).into()
+        }
+        Error::Exhausted(..) => {
+            std::mem::forget(taken);
+            error
+        }
+        _ => error,
     }
 }
 
@@ -79,12 +108,22 @@ impl Drop for TakenOnDrop<'_> {
 /// The same for the next message of the endpoint to itself.
 #[cold]
 pub(super) fn unpack_local<R: MessageBox>(
+    inbox: &Inbox,
     state: &mut State,
 ) -> Option<Result<Message<R>, RecvError>> {
     let local = state.local.pop_front()?;
+    inbox.arrivals().local_bytes -= local.cost();
     if !R::accepts(&local.uuid) {
         state.stats.skipped += 1;
         return None;
+    }
+    let decoded = R::decode(&local.uuid, &mut Payload::new(&local.payload));
+    if let Err(error @ Error::Exhausted(..)) = decoded {
+        inbox.arrivals().local_bytes += local.cost();
+        state.local.push_front(local);
+        state.links_first = true;
+        state.let_others_come_first();
+        return Some(Err(error.into()));
     }
     state.stats.received += 1;
     state.stats.received_bytes += local.payload.len() as u64;
@@ -92,7 +131,6 @@ pub(super) fn unpack_local<R: MessageBox>(
         objects: local.objects,
         regions: local.regions,
     };
-    let decoded = R::decode(&local.uuid, &mut Payload::new(&local.payload));
     Some(match decoded {
         Ok(payload) => Ok(Message::received(payload, attached)),
         Err(error) => Err(error.into()),
