@@ -795,7 +795,7 @@ Settings ipmb_settings(void);
 void ipmb_settings_drop(Settings settings);
 
 /// The largest payload that this endpoint sends or receives, in bytes (1 GiB). To send a larger one is
-/// ERROR_CODE_TOO_LARGE.
+/// ERROR_CODE_TOO_LARGE. One that comes from an endpoint with a higher limit is skipped: ERROR_CODE_DECODE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 ErrorCode ipmb_settings_max_payload(Settings *settings, size_t bytes);

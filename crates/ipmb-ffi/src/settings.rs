@@ -97,7 +97,7 @@ unsafe fn set(
 }
 
 /// The largest payload that this endpoint sends or receives, in bytes (1 GiB). To send a larger one is
-/// ERROR_CODE_TOO_LARGE.
+/// ERROR_CODE_TOO_LARGE. One that comes from an endpoint with a higher limit is skipped: ERROR_CODE_DECODE.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]

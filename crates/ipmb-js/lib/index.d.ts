@@ -10,7 +10,10 @@ export interface JoinOptions {
   token: string;
   /** Whether this endpoint may host the controller. Default true. */
   controllerAffinity?: boolean;
-  /** The largest payload in bytes, sent or received. Default 1 GiB. */
+  /**
+   * The largest payload in bytes, sent or received. Default 1 GiB. One that comes from an endpoint with a higher limit is
+   * skipped: `IPMB_DECODE`.
+   */
   maxPayload?: number;
   /** Bytes of ring for each link from this endpoint: a power of two from 64 KiB to 64 MiB. Default 1 MiB. */
   linkCapacity?: number;

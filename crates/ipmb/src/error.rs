@@ -362,7 +362,8 @@ pub enum RecvError {
     /// No message now (only from `try_recv`).
     #[error("no message now")]
     Empty,
-    /// A payload did not decode. The message is gone; the next one can be received.
+    /// A payload did not decode, or is larger than this endpoint takes ([`max_payload`](crate::Options::max_payload)). The
+    /// message is gone; the next one can be received.
     #[error("a payload does not decode")]
     Decode(#[from] DecodeError),
     /// The bus speaks another protocol since its controller changed.

@@ -94,7 +94,8 @@ impl Options {
     }
 
     /// The largest encoded payload, in bytes, that this endpoint sends or receives; default 1 GiB. A larger one is
-    /// refused by `send` with [`SendError::TooLarge`](crate::SendError::TooLarge).
+    /// refused by `send` with [`SendError::TooLarge`](crate::SendError::TooLarge). One that comes from an endpoint with a
+    /// higher limit is skipped: `recv` says so ([`RecvError::Decode`](crate::RecvError::Decode)), and its sender does not learn of it.
     #[must_use]
     pub fn max_payload(mut self, bytes: usize) -> Self {
         // No larger one fits into any memory, and sums of sizes up to here do not overflow.

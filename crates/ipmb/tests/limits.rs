@@ -284,6 +284,53 @@ fn the_queue_to_itself_grows_without_limit_once_somebody_receives() {
 }
 
 #[test]
+fn a_payload_over_its_receivers_limit_ends_the_link() {
+    for limit in [1_000, 300_000] {
+        let bus = name("lower");
+        let (sender, _r) = join::<Any, Any>(&bus, label!("from"));
+        let options = Options::new(bus.as_str(), label!("to"), "token").max_payload(limit);
+        let (_s, receiver) = ipmb::join::<(), Any>(options, SOON).unwrap();
+        let send = |size: usize| {
+            let data = vec![size as u8; size];
+            let payload = Any::Bytes(BytesMessage { format: 1, data });
+            let mut message = Message::new(Selector::unicast("to"), payload);
+            message.objects.push(object());
+            message.memory_regions.push(MemoryRegion::new(4096));
+            sender.send_timeout(message, SOON).unwrap();
+        };
+        for size in [limit - 1, limit + 1, 4 << 20, 70 << 20, 1] {
+            send(size);
+            // The second goes into the block of a larger one, if into a block.
+            send(limit - 2);
+            if size > 1 {
+                let refused = receiver.recv(SOON).map(|_| ());
+                let Err(RecvError::Decode(why)) = &refused else {
+                    panic!("{size}: {refused:?}");
+                };
+                let (why, all) = (why.to_string(), (size + 2).to_string());
+                assert!(
+                    why.contains(&all) && why.contains(&limit.to_string()),
+                    "{why}"
+                );
+            } else {
+                receiver.recv(SOON).unwrap();
+            }
+            let message = receiver.recv(SOON).unwrap();
+            let data = vec![(limit - 2) as u8; limit - 2];
+            assert_eq!(
+                message.payload,
+                Any::Bytes(BytesMessage { format: 1, data })
+            );
+            assert_eq!(
+                (message.objects.len(), message.memory_regions.len()),
+                (1, 1)
+            );
+        }
+        assert_eq!(receiver.stats().links_in, 1);
+    }
+}
+
+#[test]
 fn an_endpoint_without_affinity_hosts_or_does_not_wait() {
     let bus = name("affinity");
     let shy = || {

@@ -66,6 +66,8 @@ impl Record {
 pub(crate) enum Trouble {
     /// The message stays first in line until there is room for its handles or its memory.
     Exhausted(io::Error),
+    /// A payload of so many bytes, which is over the limit here. The record has nothing to read; take it off.
+    TooLarge(Record, usize),
     /// The sender does not keep to the protocol; drop the link.
     Broken(&'static str),
 }
@@ -344,8 +346,12 @@ impl Incoming {
         } else if head.objects != 0 || head.regions != 0 {
             return Err(Trouble::Broken("a record without its handles"));
         }
-        if record.len > self.payload_max || crate::fault::on(15) && record.len > 64 << 20 {
+        if crate::fault::on(15) && record.len > 64 << 20 {
             return Err(Trouble::Broken("a payload over the limit"));
+        }
+        if record.len > self.payload_max {
+            let size = std::mem::take(&mut record.len);
+            return Err(Trouble::TooLarge(record, size));
         }
         Ok(record)
     }
@@ -386,14 +392,16 @@ impl Incoming {
             return Err(Trouble::Broken("a record without its handles"));
         }
         if let Some(reference) = reference {
-            let mapping = self.block(reference)?;
             let len = usize::try_from(reference.len).unwrap_or(usize::MAX);
             let at = usize::from(reference.at);
-            if mapping.len().checked_sub(at).is_none_or(|room| room < len) {
+            let (start, size) = self.block(reference, len > self.payload_max)?;
+            if size.checked_sub(at).is_none_or(|room| room < len) {
                 return Err(Trouble::Broken("a payload that is longer than its block"));
             }
-            // SAFETY: inside the mapping, as was just checked.
-            record.payload = unsafe { mapping.start().add(at) };
+            if let Some(start) = start {
+                // SAFETY: inside the mapping, as was just checked.
+                record.payload = unsafe { start.add(at) };
+            }
             record.len = len;
             record.block = Some(reference);
         }
@@ -405,8 +413,14 @@ impl Incoming {
         Ok(())
     }
 
-    /// The mapping of a block; the first of the handles is its memory if it is fresh.
-    fn block(&mut self, reference: BlockRef) -> Result<&Arc<Mapping>, Trouble> {
+    /// Where a block is mapped, and its size; the first of the handles is its memory if it is fresh. It is not mapped if it is
+    /// for this one payload only, which is too large.
+    fn block(
+        &mut self,
+        reference: BlockRef,
+        too_large: bool,
+    ) -> Result<(Option<NonNull<u8>>, usize), Trouble> {
+        let unread = reference.once && too_large;
         let number = reference.block as usize;
         if self.blocks.len() <= number {
             self.blocks.resize_with(number + 1, || None);
@@ -418,7 +432,11 @@ impl Incoming {
                 .ok_or(Trouble::Broken("a block without its memory"))?;
             // A copy, so that a shortage leaves the handles complete for the next try.
             let memory = sys::duplicate(handle.as_handle()).map_err(Trouble::Exhausted)?;
-            let memory = match Memory::from_peer(memory, 1, pool::size_max(self.payload_max)) {
+            let most = match unread {
+                true => isize::MAX as usize,
+                false => pool::size_max(self.payload_max),
+            };
+            let memory = match Memory::from_peer(memory, 1, most) {
                 Ok(memory) => memory,
                 Err(e) if sys::exhausted(&e).is_some() => return Err(Trouble::Exhausted(e)),
                 Err(_) => {
@@ -428,6 +446,9 @@ impl Incoming {
                 }
             };
             self.blocks[number] = None;
+            if unread {
+                return Ok((None, memory.size()));
+            }
             let mapped: usize = self.blocks.iter().flatten().map(|m| m.len()).sum();
             if mapped.saturating_add(memory.size()) > pool::mapped_max(self.payload_max) {
                 return Err(Trouble::Broken("more memory in blocks than a sender needs"));
@@ -438,9 +459,9 @@ impl Incoming {
                 Err(_) => return Err(Trouble::Broken("a block that cannot be mapped")),
             }
         }
-        self.blocks[number]
-            .as_ref()
-            .ok_or(Trouble::Broken("a block that never came"))
+        let mapping = self.blocks[number].as_ref();
+        let mapping = mapping.ok_or(Trouble::Broken("a block that never came"))?;
+        Ok((Some(mapping.start()), mapping.len()))
     }
 
     /// Takes the message off and gives its bytes back, before anybody acts on it: what a dead receiver had not given back

@@ -22,14 +22,14 @@ const WAITING_MAX: usize = 4 << 20;
 /// under way, so that copying in and out overlap.
 const UNDER_WAY_MAX: usize = 64 << 20;
 
-/// Largest block of a sender whose payloads have at most `payload_max` bytes.
+/// Largest block that a receiver of payloads of at most `payload_max` bytes maps. Its sender may have a higher limit, and
+/// use a block that was made for a larger payload.
 pub(crate) fn size_max(payload_max: usize) -> usize {
-    let reused = payload_max.clamp(BLOCK_MIN, REUSED_MAX);
-    let reused = (reused + ALIGNMENT).next_power_of_two();
+    let reused = (REUSED_MAX + ALIGNMENT).next_power_of_two();
     reused.max(payload_max.saturating_add(ALIGNMENT))
 }
 
-/// Most bytes of blocks that such a sender has at a time: two under way of any size, and blocks of all sizes that it
+/// Most bytes of blocks of one sender that such a receiver maps: two under way of any size, and blocks of all sizes that it
 /// keeps, each size as often as it may be under way.
 pub(crate) fn mapped_max(payload_max: usize) -> usize {
     let twice = size_max(payload_max).saturating_mul(2);

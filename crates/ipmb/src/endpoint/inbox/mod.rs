@@ -23,7 +23,7 @@ use super::{
     spin::Spin,
 };
 use crate::{
-    Error, Message, MessageBox, Options, RecvError, Stats,
+    DecodeError, Error, Message, MessageBox, Options, RecvError, Stats,
     link::incoming::{Incoming, Record, Trouble},
     message::Attached,
     sync::{AtomicBool, Condvar, Mutex, Ordering},
@@ -130,6 +130,8 @@ impl State {
 enum Found {
     /// A message at the head of the link in this slot.
     Record(usize, Record),
+    /// A message with a payload of so many bytes, which is too large.
+    TooLarge(usize, Record, usize),
     /// A message of the endpoint to itself.
     Local,
     Nothing,
@@ -327,6 +329,10 @@ impl Inbox {
         loop {
             let result = match self.find(&mut state) {
                 Found::Record(slot, record) => self.unpack::<R>(&mut state, slot, record),
+                Found::TooLarge(slot, record, size) => {
+                    let refused = self.refuse::<R>(&mut state, slot, &record, size);
+                    refused.map(|error| Err(error.into()))
+                }
                 Found::Local => unpack_local(self, &mut state),
                 Found::Shortage(e) => {
                     Some(Err(Error::io("taking what came with a message", e).into()))
@@ -386,6 +392,29 @@ impl Inbox {
         result
     }
 
+    /// Takes a record off whose payload is too large. `None` if its type is not taken anyway.
+    #[cold]
+    fn refuse<R: MessageBox>(
+        &self,
+        state: &mut State,
+        slot: usize,
+        record: &Record,
+        size: usize,
+    ) -> Option<DecodeError> {
+        let link = state.links.get_mut(slot)?.as_mut()?;
+        drop(link.take_handles());
+        link.taken(record);
+        if !R::accepts(link.uuid()) {
+            state.stats.skipped += 1;
+            return None;
+        }
+        state.stats.received += 1;
+        let limit = self.payload_max;
+        Some(DecodeError(format!(
+            "it has {size} bytes, this endpoint takes {limit} (option `max_payload`)"
+        )))
+    }
+
     /// Finds the next message.
     fn find(&self, state: &mut State) -> Found {
         if self.arrived.load(Ordering::Acquire) {
@@ -443,6 +472,10 @@ impl Inbox {
                     empty += 1;
                     state.end_turn();
                     state.until_look = 0;
+                }
+                Err(Trouble::TooLarge(record, size)) => {
+                    state.end_turn();
+                    return Found::TooLarge(slot, record, size);
                 }
                 Err(Trouble::Broken(reason)) => self.break_off(state, slot, reason),
             }

@@ -183,6 +183,12 @@ fn receive(incoming: &mut Incoming, sender: &mut Sender, input: &mut Unstructure
                     assert!(!sender.honest, "an honest sender is dropped: {why}");
                     return false;
                 }
+                Err(Trouble::TooLarge(record, size)) => {
+                    assert!(!sender.honest && size > PAYLOAD_MAX && record.len == 0);
+                    drop(incoming.take_handles());
+                    incoming.taken(&record);
+                    continue;
+                }
                 Err(Trouble::Exhausted(_)) => return false,
             },
         };
