@@ -22,14 +22,27 @@ fn read(path: &str, key: &str) -> String {
     line.rsplit(':').next().unwrap_or("?").trim().to_owned()
 }
 
+/// An amount such as "24731708 kB", rounded.
+fn gibibytes(amount: &str) -> String {
+    let kib = amount.split(' ').next().and_then(|n| n.parse::<f64>().ok());
+    kib.map_or("?".into(), |kib| {
+        format!("{:.0} GiB", kib / f64::from(1 << 20))
+    })
+}
+
+/// A release without what its builder added.
+fn version(release: &str) -> &str {
+    release.split('-').next().unwrap_or(release)
+}
+
 impl Head {
     pub fn new(rounds: usize, quick: bool) -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
             cpu: read("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
-            memory: read("/proc/meminfo", "MemTotal"),
-            kernel: read("/proc/sys/kernel/osrelease", ""),
+            memory: gibibytes(&read("/proc/meminfo", "MemTotal")),
+            kernel: version(&read("/proc/sys/kernel/osrelease", "")).to_owned(),
             compiler: env!("IPMB_BENCH_RUSTC"),
             versions: vec![
                 ("ipmb", ipmb::version().to_string()),
@@ -73,5 +86,17 @@ impl fmt::Display for Head {
             "- CPU: nanoseconds per message (or round trip) of the side that sends first + the other, all threads; \
              receiver: whether it slept; calm: rounds that began while nobody else used the machine"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_says_more_of_a_machine_than_others_need() {
+        assert_eq!(gibibytes("24731708 kB"), "24 GiB");
+        assert_eq!(gibibytes("?"), "?");
+        assert_eq!(version("6.18.1-2-amd64"), "6.18.1");
     }
 }
