@@ -1,5 +1,5 @@
 //! How the bare rings wait where more processes take part than there are cores: as the product does. The waiting side
-//! spins for a time that adapts, up to 100 µs and longer beside large messages, then says that it sleeps, fences all cores, looks once more and sleeps; the
+//! spins for a time that adapts, up to 150 µs and longer beside large messages, then says that it sleeps, fences all cores, looks once more and sleeps; the
 //! other side wakes it once.
 
 use super::ring::{Consumer, Producer};
@@ -8,9 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const LONGEST: Duration = Duration::from_micros(100);
-/// How much longer beside a large message, at most; a quarter of a nanosecond per byte.
-const LONGER: Duration = Duration::from_micros(400);
+const LONGEST: Duration = Duration::from_micros(150);
+/// How much longer beside a large message, at most; a nanosecond per byte.
+const LONGER: Duration = Duration::from_micros(850);
 const SHORTEST: Duration = Duration::from_micros(2);
 
 fn membarrier(command: i32) {
@@ -42,7 +42,7 @@ impl Sleeper {
 
     /// Beside messages of so many bytes.
     pub fn beside(mut self, bytes: usize) -> Self {
-        self.longest = LONGEST + Duration::from_nanos(bytes as u64 / 4).min(LONGER);
+        self.longest = LONGEST + Duration::from_nanos(bytes as u64).min(LONGER);
         self.budget = self.longest;
         self
     }

@@ -84,7 +84,7 @@ impl Options {
             max_region: 64 << 30,
             link_capacity: MIB,
             self_queue: 64 * MIB,
-            spin: Duration::from_micros(100),
+            spin: Duration::from_micros(150),
             idle_link: Duration::from_secs(20),
             access: Access::owner(),
             owner: None,
@@ -130,7 +130,7 @@ impl Options {
         self
     }
 
-    /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 100 µs, at
+    /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 150 µs, at
     /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. On one processor it sleeps at once.
     ///
     /// Beside a large message, which the other side may be copying, it watches longer: by a quarter of a nanosecond per byte,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// The shortest time to look for.
 const SHORTEST: Duration = Duration::from_micros(2);
-/// What a wait may take longer beside a large message, at most.
-const LARGE: Duration = Duration::from_micros(900);
+/// What a wait may take longer beside a large message, at most: a millisecond in all, by default.
+const LARGE: Duration = Duration::from_micros(850);
 /// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
 /// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
