@@ -8,12 +8,14 @@
 #include <poll.h>
 #include <stddef.h>
 #include <sys/event.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/proc.h>
 #include <sys/proc_info.h>
 #include <sys/socket.h>
 #include <sys/ucred.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
 
 #define SIZE(type, size) _Static_assert(sizeof(type) == (size), "size of " #type)
 #define AT(type, field, offset) _Static_assert(offsetof(type, field) == (offset), #type "." #field)
@@ -75,6 +77,9 @@ IS(SO_NOSIGPIPE, 0x1022);
 IS(SO_SNDBUF, 0x1001);
 IS(SO_RCVBUF, 0x1002);
 IS(SO_SNDLOWAT, 0x1003);
+IS(FIONREAD, 0x4004667f);
+SIZE(struct utsname, 1280);
+AT(struct utsname, release, 512);
 
 SIZE(struct kevent, 32);
 AT(struct kevent, filter, 8);

@@ -14,6 +14,12 @@ use std::time::{Duration, Instant};
 #[test]
 fn peer() {
     let Some((role, bus)) = role() else { return };
+    #[cfg(unix)]
+    match role.as_str() {
+        "giver" => return sockets::give(&bus),
+        "late" => return sockets::take(&bus),
+        _ => {}
+    }
     assert_eq!(role, "keeper");
     let (_sender, receiver) = join::<(), u64>(&bus, label!("keeper"));
     say("joined");
@@ -180,4 +186,92 @@ fn the_registry_gives_out_what_a_process_holds_or_keeps_what_a_killed_one_held()
         }
         again
     });
+}
+
+/// With sockets among what is handed over.
+#[cfg(unix)]
+mod sockets {
+    use super::*;
+    use common::{keeps_orphans, lacks, owned};
+    use ipmb::{BytesMessage, Object};
+    use std::{
+        io::{Read, Write},
+        os::unix::net::UnixStream,
+    };
+
+    fn message(len: usize) -> Message<BytesMessage> {
+        let data = vec![7; len];
+        Message::new(Selector::unicast("late"), BytesMessage { format: 0, data })
+    }
+
+    /// Sends a region, both ends of a socket, and a large payload. Nobody else has these.
+    pub fn give(bus: &str) {
+        let (sender, receiver) = join::<BytesMessage, BytesMessage>(bus, label!("giver"));
+        say("joined");
+        listen();
+        let (left, right) = UnixStream::pair().expect("pair");
+        let mut first = message(1);
+        first.memory_regions.push(MemoryRegion::new(5_000));
+        first.memory_regions[0].map(..).expect("map").fill(3);
+        first.objects.push(Object::from(left));
+        let mut second = message(2);
+        second.objects.push(Object::from(right));
+        for message in [first, second, message(1 << 20)] {
+            sender.try_send(message).expect("room in a new link");
+        }
+        say("given");
+        listen();
+        drop((sender, receiver));
+        say("left");
+        listen();
+    }
+
+    pub fn take(bus: &str) {
+        let (_sender, receiver) = join::<BytesMessage, BytesMessage>(bus, label!("late"));
+        say("joined");
+        listen();
+        let next = || receiver.recv(SOON).expect("recv");
+        let (mut first, mut second, third) = (next(), next(), next());
+        assert_eq!(first.memory_regions[0].map(..).expect("map"), [3; 5_000]);
+        let mut ends = [&mut first, &mut second].map(|message| {
+            let object = message.objects.remove(0);
+            UnixStream::from(owned(object))
+        });
+        let [left, right] = &mut ends;
+        left.write_all(b"here").expect("write");
+        let mut heard = [0; 4];
+        right.read_exact(&mut heard).expect("read");
+        assert_eq!(heard, *b"here");
+        assert_eq!(third.payload.data, [7; 1 << 20]);
+        say("all of it");
+    }
+
+    #[test]
+    fn a_link_whose_sender_goes_before_it_is_accepted_loses_what_lies_in_it() {
+        let test = "a_link_whose_sender_goes_before_it_is_accepted_loses_what_lies_in_it";
+        if lacks(keeps_orphans(), test, "this system does not keep it") {
+            return;
+        }
+        for leaves in [false, true] {
+            let bus = name("orphan");
+            let _host = join::<(), ()>(&bus, label!("host"));
+            let start = |role| {
+                let mut peer = Peer::start("peer", role, &bus);
+                peer.expect("joined");
+                peer
+            };
+            let (mut late, mut giver) = (start("late"), start("giver"));
+            late.stop();
+            giver.tell("give");
+            giver.expect("given");
+            if leaves {
+                giver.tell("leave");
+                giver.expect("left");
+            }
+            giver.kill();
+            late.go_on();
+            late.tell("take");
+            late.expect("all of it");
+        }
+    }
 }

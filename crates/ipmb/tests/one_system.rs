@@ -38,5 +38,6 @@ common::skipped_on_windows! {
     a_limit_on_the_size_of_files_ends_the_process: "it is about descriptors, signals, limits or paths, which are not there";
     a_missing_proc_is_not_named: "it is about descriptors, signals, limits or paths, which are not there";
     a_full_side_channel_costs_a_message_or_its_order: "it is about descriptors, signals, limits or paths, which are not there";
+    a_link_whose_sender_goes_before_it_is_accepted_loses_what_lies_in_it: "it hands over sockets, which are no objects there";
     a_starved_machine_costs_a_message_or_a_membership: "the tests of endurance count on what Unix has";
 }

@@ -48,7 +48,7 @@
 //!   only from those who have these rights: they could do worse than to name a wrong handle.
 //! * Handles go in the direction in which messages go; the other carries packets without handles.
 //! * Some systems do not let every kind of handle be on its way alone: what [`keep`] returns lives until the receiver has
-//!   taken the packet.
+//!   taken the packet, and the bell that is handed over with a channel carries it ([`Ringer::carry`]) until it has a receiver.
 //!
 //! # Shared memory
 //!

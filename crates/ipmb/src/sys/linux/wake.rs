@@ -5,7 +5,7 @@
 //! that the sender writes to: a write that could block the sender is out of its reach. The eventfd is never read; every
 //! write is an edge.
 
-use super::{above_stdio, closing::dispose, fork::Fd, named};
+use super::{Channel, above_stdio, closing::dispose, fork::Fd, named};
 use rustix::{
     event::{
         EventfdFlags, PollFd, PollFlags,
@@ -55,6 +55,12 @@ impl Ringer {
     /// Wakes the sleeper. Never blocks and cannot fail in a way that matters: the counter would have to overflow.
     pub(crate) fn ring(&self) {
         let _ = call!(rustix::io::write(&self.0, &1u64.to_ne_bytes()));
+    }
+
+    /// Sockets under way need nobody here.
+    #[inline]
+    pub(crate) fn carry(&self, _side: &Channel) -> io::Result<()> {
+        Ok(())
     }
 
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).

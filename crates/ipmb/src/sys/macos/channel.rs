@@ -25,8 +25,8 @@ use super::{
     mach::SendRight,
     mailbox,
     socket::{
-        self, FLAGS, LONGEST, MAX_HANDLES, Socket, credentials, furnish, lie, local, message, part,
-        part_mut, send_with, stream, take_parts,
+        self, LONGEST, MAX_HANDLES, Socket, credentials, furnish, lie, local, message, part,
+        part_mut, receive, send_with, stream, take_parts,
     },
 };
 use crate::sys::{
@@ -35,7 +35,7 @@ use crate::sys::{
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
+    fd::{AsFd, BorrowedFd, RawFd},
     io::Errno,
     net::{Shutdown, SocketAddrUnix, shutdown},
 };
@@ -91,20 +91,20 @@ impl Channel {
     /// Takes an end that came from another process, if it is one. It was furnished by its maker; if its other end is closed it
     /// takes no options any more, and can still be read.
     pub(crate) fn from_peer(handle: Handle) -> io::Result<Self> {
-        Ok(Self::new(socket::from_peer(handle)?, 0))
+        Ok(Self::new(Socket::receiving(socket::from_peer(handle)?), 0))
     }
 
     /// Connects to a listener. `ConnectionRefused` when its queue is full, or nobody listens.
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
         let socket = furnish(stream()?)?;
         rustix::net::connect(&socket, address)?;
-        Ok(Self::new(Socket::new(socket), 0))
+        Ok(Self::new(Socket::receiving(socket), 0))
     }
 
     /// Accepts a connection without waiting. Its number is higher than `above`.
     pub(super) fn accept(listener: BorrowedFd<'_>, above: RawFd) -> io::Result<Self> {
         let socket = socket::accept(listener, above)?;
-        Ok(Self::new(Socket::new(socket), 0))
+        Ok(Self::new(Socket::receiving(socket), 0))
     }
 
     /// Who connected, or listens: the user at the time when it did so, and the process that has touched the other end last, which
@@ -280,19 +280,8 @@ impl Channel {
         let mut parts = [part_mut(&mut seen), part_mut(buffer)];
         // Without space for handles: those in front are passed over, and stay.
         let mut message = message(&mut parts);
-        let len = loop {
-            let flags = FLAGS | libc::MSG_PEEK;
-            // SAFETY: the message points to parts that are writable for as long as it says.
-            let len =
-                unsafe { libc::recvmsg(self.socket.as_fd().as_raw_fd(), &raw mut message, flags) };
-            if let Ok(len) = usize::try_from(len) {
-                break len;
-            }
-            let error = io::Error::last_os_error();
-            if Errno::from_io_error(&error) != Some(Errno::INTR) {
-                return Err(error);
-            }
-        };
+        // SAFETY: the message points to parts that are writable for as long as it says.
+        let len = unsafe { receive(self.socket.as_fd(), &mut message, libc::MSG_PEEK) }?;
         if len == 0 {
             return Ok(None);
         }

@@ -69,10 +69,9 @@ impl Spare {
 
 /// Sockets that are under way in a packet.
 ///
-/// The kernel looks for sockets that can only be reached through packets which nobody can read any more, and empties and ends
-/// them (`unp_gc`). It looks only into sockets that are under way themselves, so it takes every socket that is in a packet for
-/// one, once its sender has closed it. Hence the sender keeps a descriptor until the packet was taken. If the
-/// sender leaves or is killed before that, or ends the link, the receiver gets a socket that is at its end, with nothing in it. Other
+/// What the kernel takes for garbage there (`anchor.rs`) its sender must not have closed. So the sender keeps a descriptor until the
+/// packet was taken, for receivers that have no anchor: on macOS 11, or in a full table. If it
+/// leaves or is killed before that, or ends the link, they get a socket that is at its end, with nothing in it. Other
 /// kinds of descriptors are not concerned, unless they lie in such a socket: as those do that were sent over a link which its
 /// receiver has not accepted yet.
 #[derive(Debug, Default)]
@@ -110,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_under_way_dies_with_its_last_descriptor() {
+    fn a_socket_under_way_is_not_kept() {
         let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();
         let file = std::fs::File::open("/dev/null").unwrap();
         let kept = keep(Some(socket.as_handle()), &[file.as_handle()]).unwrap();

@@ -8,16 +8,18 @@
 //!   time later, and no second name can be held by all members at once. A lock on a file belongs to an open file
 //!   description: one process has it, or all that were handed it, and it is free when the last of them is gone.
 //! * **The identity.** Both ends of a connected Unix socket learn the other's user at once (`LOCAL_PEERCRED`). Behind the port of a
-//!   service is whoever answers, and that is known when it did. (`LOCAL_PEERTOKEN`, the audit token, is looked up when it is
-//!   asked for, by the number of the process that touched the socket last; it says nothing that the credentials do not.)
+//!   service is whoever answers, and that is known when it did. (`LOCAL_PEERTOKEN`, the audit token, would tell processes apart that
+//!   had one number. But it is looked up when it is asked for, by the number of the process that touched the socket last
+//!   (`uipc_ctloutput`), and so is that of whoever has the number by then.)
 //! * **Introductions are repeated.** When the controller dies, a sender offers a link to the next one again. A descriptor can be sent
 //!   as often as one likes; the right to receive from a port can be moved once, and would be lost with the controller.
 //!
-//! What it costs is said where it is paid: `channel.rs` (packets, handles under way), `memory.rs` (read-only memory), `held.rs`
+//! What it costs is said where it is paid: `channel.rs` (packets), `anchor.rs` (handles under way), `memory.rs` (read-only memory), `held.rs`
 //! (counting), `rendezvous.rs` (files).
 //!
 //! Statements about the kernel are those of its published source (xnu, `bsd/kern`).
 
+mod anchor;
 mod channel;
 mod handle;
 mod held;

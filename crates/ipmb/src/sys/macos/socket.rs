@@ -7,7 +7,9 @@
 //! signal. Older ones have only the option.
 
 use super::{
-    adopt, adopt_raw, closing,
+    adopt, adopt_raw,
+    anchor::anchor,
+    closing,
     fork::Fd,
     handle::{descriptor, duplicate_fd},
 };
@@ -125,25 +127,33 @@ pub(super) struct Socket {
     /// It is another process's end, of which this is a copy, and that process may be using it. Only this process has put
     /// anything into it.
     lent: bool,
+    /// Of one that handles arrive by.
+    anchor: Option<Fd>,
 }
 
 impl Socket {
+    fn with(fd: Fd, lent: bool, anchor: Option<Fd>) -> Self {
+        let fd = ManuallyDrop::new(fd);
+        Self { fd, lent, anchor }
+    }
+
     pub(super) fn new(fd: Fd) -> Self {
-        Self {
-            fd: ManuallyDrop::new(fd),
-            lent: false,
-        }
+        Self::with(fd, false, None)
     }
 
     pub(super) fn lent(fd: Fd) -> Self {
-        Self {
-            fd: ManuallyDrop::new(fd),
-            lent: true,
-        }
+        Self::with(fd, true, None)
+    }
+
+    /// One that handles arrive by.
+    pub(super) fn receiving(fd: Fd) -> Self {
+        let anchor = anchor(&fd);
+        Self::with(fd, false, anchor)
     }
 
     pub(super) fn into_owned(self) -> io::Result<OwnedFd> {
         let mut this = ManuallyDrop::new(self);
+        drop(this.anchor.take());
         // SAFETY: `this` is never dropped nor used again, so the descriptor is taken once.
         unsafe { ManuallyDrop::take(&mut this.fd) }.into_owned()
     }
@@ -165,7 +175,8 @@ impl Drop for Socket {
         // SAFETY: dropped once, here; `into_owned` forgets `self`.
         let fd = unsafe { ManuallyDrop::take(&mut self.fd) };
         if !at_once {
-            closing::dispose_owned([fd]);
+            // The last reference is not to be the one under way.
+            closing::dispose_owned(self.anchor.take().into_iter().chain([fd]));
         }
     }
 }
@@ -178,22 +189,32 @@ impl AsFd for Socket {
 
 /// Two connected sockets.
 pub(super) fn pair() -> io::Result<(Fd, Fd)> {
+    let (a, b) = two()?;
+    Ok((furnish(a)?, furnish(b)?))
+}
+
+/// The same, as the system makes them.
+pub(super) fn two() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds: [RawFd; 2] = [-1; 2];
     // SAFETY: the call writes two numbers.
     if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, fds.as_mut_ptr()) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: fresh descriptors of nobody else's.
-    let (a, b) = unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) };
-    Ok((furnish(a)?, furnish(b)?))
+    Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// Puts one handle into a socket.
+pub(super) fn put(into: BorrowedFd<'_>, handle: BorrowedFd<'_>) -> io::Result<()> {
+    send_handles(into, &mut [part(&[0])], &[handle], 1)
 }
 
 /// Takes what came from somebody else, if it is a connected stream socket of the local domain. Its other end may be closed by
 /// now, and then it does not answer every question.
-pub(super) fn from_peer(handle: Handle) -> io::Result<Socket> {
+pub(super) fn from_peer(handle: Handle) -> io::Result<Fd> {
     let fd = descriptor(handle)?;
     match check(&fd) {
-        Ok(()) => Ok(Socket::new(Fd::new(fd))),
+        Ok(()) => Ok(Fd::new(fd)),
         Err(e) => {
             closing::dispose(vec![fd]);
             Err(e)
@@ -340,6 +361,38 @@ fn send_parts(
     }
 }
 
+/// So often a read is tried again that found the queue locked.
+const LOCKED: usize = 1024;
+
+/// Receives into a message, without waiting.
+///
+/// # Safety
+/// The message points to parts and to space that are writable for as long as it says.
+pub(super) unsafe fn receive(
+    socket: BorrowedFd<'_>,
+    message: &mut libc::msghdr,
+    flags: libc::c_int,
+) -> rustix::io::Result<usize> {
+    let mut tries = 0;
+    loop {
+        // SAFETY: as the caller promises.
+        let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut *message, FLAGS | flags) };
+        if let Ok(len) = usize::try_from(len) {
+            return Ok(len);
+        }
+        match Errno::from_io_error(&io::Error::last_os_error()) {
+            Some(Errno::INTR) => {}
+            // The kernel says so, too, while it looks through the queue itself. (Somebody else who has the socket can lock it for
+            // longer.)
+            Some(Errno::AGAIN) if tries < LOCKED && rustix::io::ioctl_fionread(socket)? > 0 => {
+                tries += 1;
+                std::thread::yield_now();
+            }
+            error => return Err(error.unwrap_or(Errno::IO)),
+        }
+    }
+}
+
 /// What a read has brought.
 pub(super) struct Taken {
     pub len: usize,
@@ -360,18 +413,14 @@ pub(super) fn take_parts(
         message.msg_control = space.as_mut_ptr().cast();
         message.msg_controllen = CONTROL as libc::socklen_t;
         // SAFETY: the message points to parts and to space that are writable for as long as it says.
-        let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, FLAGS) };
-        let Ok(len) = usize::try_from(len) else {
-            let error = io::Error::last_os_error();
-            match Errno::from_io_error(&error) {
-                Some(Errno::INTR) => continue,
-                // The handles are gone, and the data is still there (`soreceive_ctl`).
-                Some(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) if !lost => {
-                    lost = true;
-                    continue;
-                }
-                _ => return Err(error),
+        let len = match unsafe { receive(socket, &mut message, 0) } {
+            Ok(len) => len,
+            // The handles are gone, and the data is still there (`soreceive_ctl`).
+            Err(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) if !lost => {
+                lost = true;
+                continue;
             }
+            Err(e) => return Err(e.into()),
         };
         let before = handles.len();
         // SAFETY: the kernel has filled the space, and the message says how far.

@@ -2,13 +2,14 @@
 //!
 //! A bell is a pair of sockets: the sender of a link has the one that is written to, the receiver the one that is read. Each end
 //! has its own buffer and state, so the receiver can read and close its end and do nothing else to the sender. A ring is
-//! a byte. When there is no room for another one, some are there to be heard, and one more would say nothing new.
+//! a byte. When there is no room for another one, some are there to be heard, and one more would say nothing new. The first byte
+//! can have a handle in front, which nobody takes out (`anchor.rs`).
 //!
 //! A [`WaitSet`] is a kqueue. It takes the bytes out of a bell before it says that it rang: whoever then looks for a message
 //! finds the one that the bell was rung for, and the next ring is a new byte.
 
 use super::{
-    Channel, Seat, adopt_raw,
+    Channel, Seat, adopt_raw, anchor,
     fork::Fd,
     socket::{self, Socket},
 };
@@ -103,6 +104,14 @@ impl Ringer {
         let _ = socket::send_bytes(self.rings.as_fd(), &[1]);
     }
 
+    /// Until the bell is first heard, what lies in the end of a channel that is handed over with it stays, whoever has the two.
+    pub(crate) fn carry(&self, side: &Channel) -> io::Result<()> {
+        match anchor::is_of_use() {
+            true => socket::put(self.rings.as_fd(), side.as_fd()),
+            false => Ok(()),
+        }
+    }
+
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
     pub(crate) fn handle(&self) -> io::Result<Handle> {
         super::duplicate(self.as_handle())
@@ -127,7 +136,7 @@ impl AsFd for Ringer {
 impl Bell {
     /// Takes a bell that came from another process, if it is a stream socket. `_never_added`: not needed here.
     pub(crate) fn from_peer(handle: Handle, _never_added: &Ringer) -> io::Result<Self> {
-        Ok(Self(socket::from_peer(handle)?))
+        Ok(Self(Socket::new(socket::from_peer(handle)?)))
     }
 
     /// Gives the bell's descriptor up.

@@ -136,6 +136,12 @@ impl Ringer {
         }
     }
 
+    /// Handles under way need nobody here.
+    #[inline]
+    pub(crate) fn carry(&self, _side: &Channel) -> io::Result<()> {
+        Ok(())
+    }
+
     /// A handle of its own to wait for, of a bell within this process: set until [`clear`](Self::clear).
     pub(crate) fn handle(&self) -> io::Result<Handle> {
         handle::duplicate(match &self.event {
