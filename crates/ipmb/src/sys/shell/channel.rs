@@ -62,6 +62,7 @@ impl Channel {
         match self.0 {}
     }
 
+    #[cfg(test)]
     pub(crate) fn skip(&self) -> io::Result<usize> {
         match self.0 {}
     }
