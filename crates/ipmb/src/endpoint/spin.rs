@@ -13,6 +13,9 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_micros(2);
 /// What a wait may take longer beside a large message, at most: a millisecond in all, by default.
 const LARGE: Duration = Duration::from_micros(850);
+/// So many times as much longer may a sender take, who waits for space for one: it is not idle, and what it waits for is seldom more than
+/// a receiver that has lost its core for a moment.
+const FOR_SPACE: u32 = 4;
 /// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
 /// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
@@ -25,8 +28,10 @@ const LARGE_GIVE_WAY: u32 = 8;
 pub(crate) struct Spin {
     time: Duration,
     most: Duration,
-    /// By how much this wait may be longer.
-    longer: Duration,
+    /// How many times as long as a copy a wait beside a large message may be longer.
+    patience: u32,
+    /// What the other side may be copying meanwhile takes about so long.
+    copy: Duration,
     /// Waits to come that give way.
     giving_way: u32,
     /// What that will be after the next vain one.
@@ -39,9 +44,18 @@ impl Spin {
         Self {
             time: time.min(most),
             most,
-            longer: Duration::ZERO,
+            patience: 1,
+            copy: Duration::ZERO,
             giving_way: 0,
             next: GIVE_WAY[0],
+        }
+    }
+
+    /// The same for a sender that waits for space: at first it looks for as long as it may.
+    pub(crate) fn for_space(most: Duration) -> Self {
+        Self {
+            patience: FOR_SPACE,
+            ..Self::new(most, most)
         }
     }
 
@@ -53,8 +67,8 @@ impl Spin {
 
     /// How long this wait may look, beside a message of so many bytes. `None`: it sleeps at once.
     pub(crate) fn begin(&mut self, bytes: usize) -> Option<Duration> {
-        self.longer = Duration::from_nanos(bytes as u64).min(LARGE);
-        let most = self.most + self.longer;
+        self.copy = Duration::from_nanos(bytes as u64).min(LARGE);
+        let most = self.longest();
         (!self.most.is_zero()).then(|| self.time.clamp(SHORTEST, most.max(SHORTEST)))
     }
 
@@ -66,7 +80,7 @@ impl Spin {
 
     /// Giving way took so long. If the other side had used this core to copy a large message, it would have taken longer.
     pub(crate) fn gave_way(&mut self, took: Duration) {
-        if self.is_large() && took < self.longer / 32 {
+        if self.is_large() && took < self.copy / 32 {
             self.giving_way = 0;
             self.next = (self.next / 4).max(GIVE_WAY[0]);
         }
@@ -74,7 +88,13 @@ impl Spin {
 
     /// Beside a large message a wait may be in vain though the other side runs.
     fn is_large(&self) -> bool {
-        self.longer > self.most
+        self.copy > self.most
+    }
+
+    /// The longest that this wait may look.
+    fn longest(&self) -> Duration {
+        let times = if self.is_large() { self.patience } else { 1 };
+        self.most + self.copy * times
     }
 
     /// What was waited for came in time.
@@ -106,13 +126,13 @@ impl Spin {
     /// It slept for `slept` after it had looked for `tried`. Where that is less than it may look, it looks longer the next
     /// time, as if this time had not been in vain.
     pub(crate) fn slept(&mut self, slept: Duration, tried: Duration) {
-        if slept < self.most + self.longer {
+        if slept < self.longest() {
             self.grow(tried);
         }
     }
 
     fn grow(&mut self, from: Duration) {
-        let most = self.most + self.longer;
+        let most = self.longest();
         self.time = (from * 2).clamp(2 * SHORTEST, most.max(2 * SHORTEST));
     }
 }
@@ -176,18 +196,22 @@ mod tests {
     fn the_time_leaves_its_limits() {
         let mut spin = Spin::new(Duration::ZERO, MOST);
         assert!(!spin.is_worth_while());
-        for bytes in [0, 100_000, usize::MAX, 0] {
-            let most = match bytes {
-                0 => MOST,
-                100_000 => MOST + Duration::from_micros(100),
-                _ => MOST + LARGE,
-            };
-            for _ in 0..100 {
-                let time = spin.begin(bytes).unwrap();
-                assert!((SHORTEST..=most).contains(&time), "{time:?}");
-                spin.paid();
+        assert_eq!(Spin::for_space(MOST).begin(0), Some(MOST));
+        for (spin, times) in [(&mut spin, 1), (&mut Spin::for_space(MOST), FOR_SPACE)] {
+            for (bytes, longer) in [
+                (0, Duration::ZERO),
+                (10_000, Duration::from_micros(10)),
+                (100_000, Duration::from_micros(100) * times),
+                (usize::MAX, LARGE * times),
+                (0, Duration::ZERO),
+            ] {
+                for _ in 0..100 {
+                    let time = spin.begin(bytes).unwrap();
+                    assert!((SHORTEST..=MOST + longer).contains(&time), "{time:?}");
+                    spin.paid();
+                }
+                assert_eq!(spin.begin(bytes), Some(MOST + longer));
             }
-            assert_eq!(spin.begin(bytes), Some(most));
         }
         for _ in 0..100 {
             spin.was_vain();
