@@ -1,8 +1,7 @@
 //! Errors as JavaScript sees them: a message and a `code`.
 
-use crate::system;
-use ipmb::{Error, JoinError, RecvError, SendError};
-use std::{error::Error as StdError, fmt::Write};
+use ipmb::{Error, JoinError, RecvError, Resource, SendError};
+use std::{error::Error as StdError, fmt::Write, io};
 
 /// An error whose status becomes the property `code`.
 pub(crate) type Fail = napi::Error<&'static str>;
@@ -23,8 +22,9 @@ pub(crate) fn closed(what: &str) -> Fail {
     fail(CLOSED, format!("the {what} is closed"))
 }
 
-pub(crate) fn io(what: &str, error: &std::io::Error) -> Fail {
-    let code = match system::is_exhausted(error) {
+pub(crate) fn io(what: &str, error: &io::Error) -> Fail {
+    // Nothing that is called here waits: that it would is what Unix says of a thread for which there is no room.
+    let code = match Resource::of(error).is_some() || error.kind() == io::ErrorKind::WouldBlock {
         true => EXHAUSTED,
         false => IO,
     };

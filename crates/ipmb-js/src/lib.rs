@@ -13,7 +13,7 @@
 //! | `hot.rs` | the two calls per message |
 //! | `ends.rs` | dropping endpoints without blocking the event loop |
 //! | `fail.rs` | errors with a `code` |
-//! | `system` | the operating system, and what of libuv differs between them |
+//! | `sys` | the operating system, and what of libuv differs between them |
 
 // Under `cfg(test)` napi registers nothing, so nothing has a user. There are no tests in here: Node runs them.
 #![cfg_attr(test, allow(dead_code))]
@@ -32,4 +32,4 @@ mod receiver;
 mod region;
 mod registry;
 mod sender;
-mod system;
+mod sys;
