@@ -15,7 +15,8 @@
 //! | `fail.rs` | errors with a `code` |
 //! | `sys` | the operating system, and what of libuv differs between them |
 
-// Under `cfg(test)` napi registers nothing, so nothing has a user. There are no tests in here: Node runs them.
+// Under `cfg(test)` napi registers nothing, so nothing has a user. The tests in here call nothing of Node's, which only its process
+// has; those of the package are run by Node.
 #![cfg_attr(test, allow(dead_code))]
 
 mod ends;
