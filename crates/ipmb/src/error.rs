@@ -412,3 +412,15 @@ impl From<Error> for RecvError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_link_is_named_and_none_that_there_is_not() {
+        let said = |id| SendError::Full(id).to_string();
+        assert_eq!(said(42), "the link to endpoint 42 is full");
+        assert_eq!(said(0), "messages that were sent earlier still wait");
+    }
+}
