@@ -1,9 +1,8 @@
 //! One endpoint's membership as the serving thread keeps it.
 
-pub(crate) use super::bus::Bus;
-
 use super::{
     budget::Budget,
+    bus::Bus,
     directory::Directory,
     membership::{Events, Membership, Parked, Phase},
     proof::{self, Role, prove},
