@@ -11,6 +11,8 @@ use std::{
 const LONGEST: Duration = Duration::from_micros(150);
 /// How much longer beside a large message, at most; a nanosecond per byte.
 const LONGER: Duration = Duration::from_micros(850);
+/// How many times as much longer a producer waits beside a large one.
+const FOR_SPACE: u32 = 4;
 const SHORTEST: Duration = Duration::from_micros(2);
 
 fn membarrier(command: i32) {
@@ -41,8 +43,18 @@ impl Sleeper {
     }
 
     /// Beside messages of so many bytes.
-    pub fn beside(mut self, bytes: usize) -> Self {
-        self.longest = LONGEST + Duration::from_nanos(bytes as u64).min(LONGER);
+    pub fn beside(self, bytes: usize) -> Self {
+        self.longer(bytes, 1)
+    }
+
+    /// For space for messages of so many bytes.
+    pub fn for_space(self, bytes: usize) -> Self {
+        self.longer(bytes, FOR_SPACE)
+    }
+
+    fn longer(mut self, bytes: usize, times: u32) -> Self {
+        let longer = Duration::from_nanos(bytes as u64).min(LONGER);
+        self.longest = LONGEST + longer * if longer > LONGEST { times } else { 1 };
         self.budget = self.longest;
         self
     }

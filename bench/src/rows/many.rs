@@ -103,9 +103,13 @@ impl Row for &'static Many {
         }
     }
 
-    /// Where nine processes share two cores, who runs when differs from one time to the next.
+    /// Where nine processes share two cores, who runs when differs from one time to the next: of the fan-in the ratio of three
+    /// rounds went from 0.73 to 1.0 within minutes.
     fn rounds(&self, asked: usize) -> usize {
-        2 * asked
+        match self.shape {
+            Shape::Multicast => 2 * asked,
+            Shape::FanIn => 6 * asked,
+        }
     }
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {

@@ -203,7 +203,7 @@ impl Job {
             let mut to = Sending {
                 ring: Producer::new(&shared, RINGS, CAPACITY),
                 bell,
-                space: Sleeper::new(space).beside(self.size),
+                space: Sleeper::new(space).for_space(self.size),
             };
             self.run(sends, calls, |number| {
                 let data = load::data(number, self.size);

@@ -1,7 +1,6 @@
 //! The error codes: one table, from which the constants, their texts and their part of the header are made.
 
-use crate::system;
-use ipmb::{Error, JoinError, RecvError, SendError};
+use ipmb::{Error, JoinError, RecvError, Resource, SendError};
 use std::{
     ffi::{CStr, c_char},
     io,
@@ -199,9 +198,9 @@ impl From<RecvError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        let code = match system::is_exhausted(&error) {
-            true => ERROR_CODE_EXHAUSTED,
-            false => ERROR_CODE_SYSTEM,
+        let code = match Resource::of(&error) {
+            Some(_) => ERROR_CODE_EXHAUSTED,
+            None => ERROR_CODE_SYSTEM,
         };
         Self::of(code, &error)
     }
@@ -212,11 +211,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use ipmb::{Resource, version};
+    use ipmb::version;
     use std::sync::Arc;
 
     fn io_error() -> Arc<io::Error> {
-        Arc::new(io::Error::from_raw_os_error(system::EXHAUSTED[0]))
+        Arc::new(io::Error::other("the system says no"))
     }
 
     #[test]
@@ -399,6 +398,10 @@ mod tests {
         let failure = Failure::from(SendError::Message(Error::Limit("nested too deep")));
         assert!(failure.text.contains("nested too deep"), "{}", failure.text);
         let failure = Failure::from(JoinError::Io("connect", io_error()));
-        assert!(failure.text.contains("os error 24"), "{}", failure.text);
+        assert!(
+            failure.text.contains("the system says no"),
+            "{}",
+            failure.text
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     message::{Message, Parcel},
     selector::timeout,
     settings::{Chosen, Settings},
-    system,
+    sys,
 };
 use ipmb::{BytesMessage, EndpointReceiver, EndpointSender, TrySendError};
 use libc::size_t;
@@ -322,7 +322,7 @@ pub unsafe extern "C" fn ipmb_receiver_fd(receiver: *const Receiver, fd: *mut c_
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
             let receiver = handle::get::<EndpointReceiver<BytesMessage>>(receiver)?;
-            handle::put(fd, "fd", system::waitable(receiver)?)
+            handle::put(fd, "fd", sys::waitable(receiver))
         }
     })
 }

@@ -9,6 +9,7 @@
 //! | `endpoint.rs`, `settings.rs` | joining, sending, receiving |
 //! | `message.rs`, `object.rs`, `region.rs`, `registry.rs` | what travels |
 //! | `label.rs`, `selector.rs` | who gets it |
+//! | `sys` | the operating system: what the numbers of kernel objects are |
 //!
 //! # Safety
 //!
@@ -32,7 +33,7 @@ mod region;
 mod registry;
 mod selector;
 mod settings;
-mod system;
+mod sys;
 mod version;
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
     object::Object,
     region::MemoryRegion,
     selector::Selector,
-    system,
+    sys,
 };
 use ipmb::BytesMessage;
 use libc::size_t;
@@ -234,7 +234,7 @@ pub unsafe extern "C" fn ipmb_message_object_append_try(
         // SAFETY: as the crate's text demands of all handles.
         unsafe {
             let parcel = handle::get_mut::<Parcel>(message)?;
-            parcel.message.objects.push(system::take(obj)?);
+            parcel.message.objects.push(sys::take(obj)?);
         }
         Ok(())
     })
@@ -290,11 +290,7 @@ pub unsafe extern "C" fn ipmb_message_object_retrieve_try(
             if index >= objects.len() {
                 return Err(out_of_range("object", index, objects.len()));
             }
-            handle::put(
-                obj,
-                "obj",
-                system::number(objects.remove(index).into_raw())?,
-            )
+            handle::put(obj, "obj", sys::number(objects.remove(index).into_raw())?)
         }
     })
 }
@@ -329,7 +325,7 @@ pub unsafe extern "C" fn ipmb_message_object_get_try(
             let objects = &handle::get::<Parcel>(message)?.message.objects;
             let object = objects.get(index);
             let object = object.ok_or_else(|| out_of_range("object", index, objects.len()))?;
-            handle::put(obj, "obj", system::number(object.as_raw())?)
+            handle::put(obj, "obj", sys::number(object.as_raw())?)
         }
     })
 }

@@ -1,6 +1,6 @@
 //! Kernel objects: file descriptors, ports or handles, which C holds as a number that is wide enough for every system.
 
-use crate::{border, code::ErrorCode, system};
+use crate::{border, code::ErrorCode, sys};
 
 /// A kernel object: on Unix, a file descriptor; on macOS, the name of a right to send to a Mach port, which for a
 /// descriptor is its file port (fileport_makeport); on Windows, a HANDLE.
@@ -24,5 +24,5 @@ pub unsafe extern "C" fn ipmb_object_drop(obj: Object) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn ipmb_object_drop_try(obj: Object) -> ErrorCode {
     // SAFETY: as the crate's text demands of all handles.
-    border::code(|| unsafe { system::take(obj).map(drop) })
+    border::code(|| unsafe { sys::take(obj).map(drop) })
 }

@@ -5,7 +5,7 @@ use crate::{
     code::{ERROR_CODE_OUT_OF_RANGE, ErrorCode, Failure},
     handle::{self, Kind},
     object::Object,
-    system,
+    sys,
 };
 use libc::size_t;
 use std::{ffi::c_void, ptr};
@@ -274,7 +274,7 @@ pub unsafe extern "C" fn ipmb_memory_region_object(
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
             let object = handle::get::<ipmb::MemoryRegion>(region)?.object();
-            handle::put(obj, "obj", system::number(object.as_raw())?)
+            handle::put(obj, "obj", sys::number(object.as_raw())?)
         }
     })
 }
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn ipmb_memory_region_from_object(
         handle::needs(region, "region")?;
         // SAFETY: as the crate's text demands of all handles and pointers.
         unsafe {
-            let made = ipmb::MemoryRegion::from_object(system::take(obj)?)?;
+            let made = ipmb::MemoryRegion::from_object(sys::take(obj)?)?;
             handle::put(region, "region", handle::give(made))
         }
     })

@@ -9,7 +9,7 @@ use crate::{
     receiver::NativeReceiver,
     region::whole,
     sender::NativeSender,
-    system,
+    sys,
 };
 use ipmb::{EndpointReceiver, EndpointSender, JoinError, Label, Options};
 use napi::bindgen_prelude::{Env, Function};
@@ -131,7 +131,7 @@ impl NativeJoining {
         callback: Function<'_, (), ()>,
     ) -> Result<Self> {
         let plan = options.read(timeout)?;
-        let (over, teller) = system::teller().map_err(|e| io("making what tells of a join", &e))?;
+        let (over, teller) = sys::teller().map_err(|e| io("making what tells of a join", &e))?;
         let poller = Poller::new(env, over, &callback)?;
         poller.hold(true)?;
         let outcome = Arc::new(Mutex::new(None));

@@ -13,9 +13,10 @@
 //! | `hot.rs` | the two calls per message |
 //! | `ends.rs` | dropping endpoints without blocking the event loop |
 //! | `fail.rs` | errors with a `code` |
-//! | `system` | the operating system, and what of libuv differs between them |
+//! | `sys` | the operating system, and what of libuv differs between them |
 
-// Under `cfg(test)` napi registers nothing, so nothing has a user. There are no tests in here: Node runs them.
+// Under `cfg(test)` napi registers nothing, so nothing has a user. The tests in here call nothing of Node's, which only its process
+// has; those of the package are run by Node.
 #![cfg_attr(test, allow(dead_code))]
 
 mod ends;
@@ -32,4 +33,4 @@ mod receiver;
 mod region;
 mod registry;
 mod sender;
-mod system;
+mod sys;

@@ -2,7 +2,7 @@
 
 use crate::{
     fail::{CLOSED, INVALID_ARGUMENT, Result, fail, io},
-    system::{self, Carried},
+    sys::{self, Carried},
 };
 use ipmb::Object;
 use napi_derive::napi;
@@ -81,5 +81,5 @@ pub(crate) fn duplicate(fd: i32) -> Result<Object> {
             format!("{fd} is no file descriptor"),
         ));
     }
-    system::object_of(fd).map_err(|e| io(&format!("duplicating the file descriptor {fd}"), &e))
+    sys::object_of(fd).map_err(|e| io(&format!("duplicating the file descriptor {fd}"), &e))
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     fail::{Fail, Result, closed, fail, io},
-    system::{Handle, Source, Told, Uv, Waiter},
+    sys::{Handle, Source, Told, Uv, Waiter},
 };
 use napi::{
     JsValue,

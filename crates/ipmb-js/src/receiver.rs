@@ -8,7 +8,7 @@ use crate::{
     object::JsObject,
     poller::Poller,
     region::JsRegion,
-    system,
+    sys::source_of,
 };
 use ipmb::{EndpointReceiver, MemoryRegion, Object, RecvError};
 use napi::{
@@ -200,7 +200,7 @@ impl NativeReceiver {
             let Some(receiver) = &open.receiver else {
                 return Err(closed("receiver"));
             };
-            let source = system::source_of(receiver);
+            let source = source_of(receiver);
             let source = source.map_err(|e| io("duplicating the receiver's handle", &e))?;
             open.poller = Some(Poller::new(env, source, &callback)?);
             Ok(())

@@ -2,7 +2,7 @@
 
 use crate::{
     fail::{CLOSED, Fail, INVALID_ARGUMENT, Result, fail, io, of_error},
-    system::Private,
+    sys::Private,
 };
 use ipmb::{Error, MemoryRegion};
 use napi::{

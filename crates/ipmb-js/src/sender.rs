@@ -11,7 +11,7 @@ use crate::{
     outbound::Outbound,
     poller::Poller,
     region::{JsRegion, region_of},
-    system::source_in,
+    sys::source_in,
 };
 use ipmb::{EndpointSender, MemoryRegion, Message, Object, Selector};
 use napi::{

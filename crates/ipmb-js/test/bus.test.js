@@ -198,6 +198,18 @@ test('without descriptors send throws, and all works again when there are some',
   assert.strictEqual(await end(child), 0);
 });
 
+test('a join says that the bus is full', { skip: noLimit }, async () => {
+  const bus = busName('full');
+  const shell = `ulimit -n 96; exec "$0" ${JSON.stringify(path.join(__dirname, 'roles', 'full.js'))} "$1"`;
+  const child = started(spawn('sh', ['-c', shell, process.execPath, bus], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }));
+  assert.strictEqual(await answer(child), 'full');
+  const late = options(bus, 'late', { controllerAffinity: false });
+  assert.throws(() => ipmb.join(late, 200), code('IPMB_BUS_FULL'));
+  await assert.rejects(ipmb.joinAsync(late, 200), code('IPMB_BUS_FULL'));
+  child.disconnect();
+  assert.strictEqual(await end(child), 0);
+});
+
 test('a full link queues what is sent, in order, and says when it is too much', async () => {
   const bus = busName('queue');
   const { sender, receiver } = join(bus, 'node', { outboundQueue: 4 << 20 });

@@ -149,8 +149,11 @@ mod armed {
         /// The process lives on. Returns how many points were left. Does not return if another thread is at its last point.
         pub fn disarm() -> u64 {
             let left = LEFT.swap(0, Ordering::SeqCst);
-            while left == ARMED || left != 0 && left & ARMED == 0 {
-                std::thread::park();
+            if left == ARMED || left != 0 && left & ARMED == 0 {
+                // Until the process is dead; a park can end by itself.
+                loop {
+                    std::thread::park();
+                }
             }
             left & !ARMED
         }

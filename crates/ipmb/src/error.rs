@@ -16,6 +16,13 @@ pub enum Resource {
     HandlesInFlight,
 }
 
+impl Resource {
+    /// What ran out, if that is what a system error says.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        crate::sys::exhausted(error)
+    }
+}
+
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -87,7 +94,7 @@ impl Error {
     /// Wraps a system error and recognises exhaustion.
     pub(crate) fn io(what: &'static str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
-        match crate::sys::exhausted(&error) {
+        match Resource::of(&error) {
             Some(resource) => Self::Exhausted(resource, Arc::new(error)),
             None => Self::Io(what, Arc::new(error)),
         }
@@ -403,5 +410,17 @@ impl From<Error> for RecvError {
             Error::Decode(error) => Self::Decode(error),
             other => Self::Attachment(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_link_is_named_and_none_that_there_is_not() {
+        let said = |id| SendError::Full(id).to_string();
+        assert_eq!(said(42), "the link to endpoint 42 is full");
+        assert_eq!(said(0), "messages that were sent earlier still wait");
     }
 }

@@ -1,6 +1,7 @@
 //! Membership: who is on the bus, and how two of them get a link. Nothing here is on the path of a message.
 
 mod budget;
+pub(crate) mod bus;
 pub(crate) mod controller;
 pub(crate) mod directory;
 pub(crate) mod member;

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use super::{
-    member::Bus,
+    bus::Bus,
     proof::{self, Role, prove},
     protocol::{self, Hello, PACKET_MAX, PROTOCOL, Refused, ToController, ToMember},
 };

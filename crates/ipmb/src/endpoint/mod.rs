@@ -28,7 +28,7 @@ pub use sender::EndpointSender;
 use crate::{
     JoinError, MessageBox, Options, SendError, Stats,
     control::{
-        member::Bus,
+        bus::Bus,
         membership::{Membership, Phase},
         reactor::Served,
     },

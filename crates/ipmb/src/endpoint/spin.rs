@@ -4,6 +4,10 @@
 //! asked cheaply, but it shows: what the other side does on another core comes without giving way, what it would do on this one
 //! comes after the time is over. So a wait in vain makes the next ones give way, the more of them the more often it happens.
 //!
+//! Where more processes run than there are cores, waits that end in time are a waste, too: the receiver that is waited for may
+//! share its core with other sides that look, and everybody loses the time. Giving way shows that, by how long it takes: so a long
+//! wait gives way now and then, and if others ran meanwhile, so do the next ones, at every look.
+//!
 //! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer, and says less
 //! when it is in vain. But a side that gave way and is back at once knows that the other one does not copy here.
 
@@ -13,11 +17,19 @@ use std::time::Duration;
 const SHORTEST: Duration = Duration::from_micros(2);
 /// What a wait may take longer beside a large message, at most: a millisecond in all, by default.
 const LARGE: Duration = Duration::from_micros(850);
+/// So many times as much longer may a sender take, who waits for space for one: it is not idle, and what it waits for is seldom more than
+/// a receiver that has lost its core for a moment.
+const FOR_SPACE: u32 = 4;
 /// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
 /// wait that was not in vain.
 const GIVE_WAY: [u32; 2] = [1, 1024];
-/// Where more are to give way, several processes are waiting for each core, and every look is worth it.
-const FEW: u32 = 64;
+/// Giving way that took longer let somebody else run.
+const ALONE: Duration = Duration::from_micros(4);
+/// Looks after which a wait is long, and of how many long waits one gives way to find out.
+const LONG: u32 = 4;
+const ASKS: u32 = 8;
+/// Waits to come that give way, at least, once others ran.
+const SHARED: u32 = 64;
 /// As many at most beside large messages.
 const LARGE_GIVE_WAY: u32 = 8;
 
@@ -25,12 +37,18 @@ const LARGE_GIVE_WAY: u32 = 8;
 pub(crate) struct Spin {
     time: Duration,
     most: Duration,
-    /// By how much this wait may be longer.
-    longer: Duration,
+    /// How many times as long as a copy a wait beside a large message may be longer.
+    patience: u32,
+    /// What the other side may be copying meanwhile takes about so long.
+    copy: Duration,
     /// Waits to come that give way.
     giving_way: u32,
     /// What that will be after the next vain one.
     next: u32,
+    /// Others ran when this side gave way last.
+    shared: bool,
+    /// Long waits that did not give way, so far.
+    long: u32,
 }
 
 impl Spin {
@@ -39,9 +57,20 @@ impl Spin {
         Self {
             time: time.min(most),
             most,
-            longer: Duration::ZERO,
+            patience: 1,
+            copy: Duration::ZERO,
             giving_way: 0,
             next: GIVE_WAY[0],
+            shared: false,
+            long: 0,
+        }
+    }
+
+    /// The same for a sender that waits for space: at first it looks for as long as it may.
+    pub(crate) fn for_space(most: Duration) -> Self {
+        Self {
+            patience: FOR_SPACE,
+            ..Self::new(most, most)
         }
     }
 
@@ -53,28 +82,46 @@ impl Spin {
 
     /// How long this wait may look, beside a message of so many bytes. `None`: it sleeps at once.
     pub(crate) fn begin(&mut self, bytes: usize) -> Option<Duration> {
-        self.longer = Duration::from_nanos(bytes as u64).min(LARGE);
-        let most = self.most + self.longer;
+        self.copy = Duration::from_nanos(bytes as u64).min(LARGE);
+        let most = self.longest();
         (!self.most.is_zero()).then(|| self.time.clamp(SHORTEST, most.max(SHORTEST)))
     }
 
     /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
-    /// Where others came first, after twice as many again.
-    pub(crate) fn gives_way(&self, looks: u32) -> bool {
-        self.giving_way > FEW || self.giving_way > 0 && looks.is_power_of_two()
+    /// Else after twice as many again; where the core is shared, each time.
+    pub(crate) fn gives_way(&mut self, looks: u32) -> bool {
+        if self.giving_way > 0 {
+            return self.shared || looks.is_power_of_two();
+        }
+        if looks == LONG && !self.is_large() {
+            self.long = self.long.wrapping_add(1);
+            return self.long % ASKS == 0;
+        }
+        false
     }
 
     /// Giving way took so long. If the other side had used this core to copy a large message, it would have taken longer.
     pub(crate) fn gave_way(&mut self, took: Duration) {
-        if self.is_large() && took < self.longer / 32 {
+        self.shared = took > ALONE;
+        if self.is_large() && took < self.copy / 32 {
             self.giving_way = 0;
             self.next = (self.next / 4).max(GIVE_WAY[0]);
+        } else if !self.shared {
+            self.giving_way /= 2;
+        } else if !self.is_large() {
+            self.giving_way = self.giving_way.max(SHARED);
         }
     }
 
     /// Beside a large message a wait may be in vain though the other side runs.
     fn is_large(&self) -> bool {
-        self.longer > self.most
+        self.copy > self.most
+    }
+
+    /// The longest that this wait may look.
+    fn longest(&self) -> Duration {
+        let times = if self.is_large() { self.patience } else { 1 };
+        self.most + self.copy * times
     }
 
     /// What was waited for came in time.
@@ -106,13 +153,13 @@ impl Spin {
     /// It slept for `slept` after it had looked for `tried`. Where that is less than it may look, it looks longer the next
     /// time, as if this time had not been in vain.
     pub(crate) fn slept(&mut self, slept: Duration, tried: Duration) {
-        if slept < self.most + self.longer {
+        if slept < self.longest() {
             self.grow(tried);
         }
     }
 
     fn grow(&mut self, from: Duration) {
-        let most = self.most + self.longer;
+        let most = self.longest();
         self.time = (from * 2).clamp(2 * SHORTEST, most.max(2 * SHORTEST));
     }
 }
@@ -148,6 +195,35 @@ mod tests {
     }
 
     #[test]
+    fn sides_that_look_keep_others_from_a_core_that_they_share() {
+        let mut spin = Spin::new(MOST, MOST);
+        spin.begin(0);
+        let asked = (0..80)
+            .filter(|_| {
+                let gives_way = spin.gives_way(LONG);
+                spin.paid();
+                gives_way
+            })
+            .count();
+        assert_eq!(asked, 80 / ASKS as usize);
+        for _ in 0..1_000 {
+            spin.gave_way(2 * ALONE);
+            assert!((1..10).all(|looks| spin.gives_way(looks)));
+            spin.paid();
+        }
+        // The others are gone.
+        let mut given = 0;
+        for _ in 0..1_000 {
+            if spin.gives_way(3) {
+                given += 1;
+                spin.gave_way(ALONE / 8);
+            }
+            spin.paid();
+        }
+        assert!(given < 10, "{given}");
+    }
+
+    #[test]
     fn who_waits_beside_large_messages_gives_way_to_nobody() {
         let mut spin = Spin::new(MOST, MOST);
         // On one core the other side copies meanwhile, and it is worth it; once it is on another core nobody does.
@@ -176,18 +252,22 @@ mod tests {
     fn the_time_leaves_its_limits() {
         let mut spin = Spin::new(Duration::ZERO, MOST);
         assert!(!spin.is_worth_while());
-        for bytes in [0, 100_000, usize::MAX, 0] {
-            let most = match bytes {
-                0 => MOST,
-                100_000 => MOST + Duration::from_micros(100),
-                _ => MOST + LARGE,
-            };
-            for _ in 0..100 {
-                let time = spin.begin(bytes).unwrap();
-                assert!((SHORTEST..=most).contains(&time), "{time:?}");
-                spin.paid();
+        assert_eq!(Spin::for_space(MOST).begin(0), Some(MOST));
+        for (spin, times) in [(&mut spin, 1), (&mut Spin::for_space(MOST), FOR_SPACE)] {
+            for (bytes, longer) in [
+                (0, Duration::ZERO),
+                (10_000, Duration::from_micros(10)),
+                (100_000, Duration::from_micros(100) * times),
+                (usize::MAX, LARGE * times),
+                (0, Duration::ZERO),
+            ] {
+                for _ in 0..100 {
+                    let time = spin.begin(bytes).unwrap();
+                    assert!((SHORTEST..=MOST + longer).contains(&time), "{time:?}");
+                    spin.paid();
+                }
+                assert_eq!(spin.begin(bytes), Some(MOST + longer));
             }
-            assert_eq!(spin.begin(bytes), Some(most));
         }
         for _ in 0..100 {
             spin.was_vain();

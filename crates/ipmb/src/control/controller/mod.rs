@@ -9,8 +9,8 @@ mod requests;
 mod succession;
 
 use super::{
+    bus::Bus,
     directory::{self, Directory, Listed, PLAUSIBLE, Writer},
-    member::Bus,
     membership::Events,
     protocol::PACKET_MAX,
 };

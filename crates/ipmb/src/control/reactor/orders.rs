@@ -4,8 +4,9 @@ use super::thread::{Lease, Shared, lease};
 use crate::{
     JoinError,
     control::{
+        bus::Bus,
         directory::Directory,
-        member::{Bus, Member},
+        member::Member,
         membership::{Events, Membership, Parked},
     },
     sys::{self, Channel},

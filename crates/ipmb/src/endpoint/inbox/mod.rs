@@ -39,8 +39,8 @@ use std::{
 use unpack::{decode, unpack, unpack_local};
 
 const LOCAL: u64 = u64::MAX;
-/// After so many looks at the links that sleep a busy receiver asks the system for hang-ups: that costs a call.
-const LISTEN: u32 = 64;
+/// A busy receiver asks the system for hang-ups after so long: that costs a call.
+const LISTEN: Duration = Duration::from_secs(1);
 /// Looks at a link before the clock is read.
 const BRIEFLY: u32 = 32;
 /// Messages taken from one link before the next one's turn, see [`Record::cost`].
@@ -73,8 +73,8 @@ struct State {
     turn: usize,
     /// Messages until the next look at the links that sleep.
     until_look: usize,
-    /// Looks at the links that sleep, so far.
-    looks: u32,
+    /// When the system was asked for hang-ups last.
+    heard: Instant,
     /// Threads that sleep on the set: one, and others that only try.
     asleep: u32,
     /// Somebody waits for the set elsewhere: a receive that only tried has said that there is nothing, and none has tried since.
@@ -167,7 +167,7 @@ impl Inbox {
                 active: VecDeque::new(),
                 turn: 0,
                 until_look: 0,
-                looks: 0,
+                heard: Instant::now(),
                 asleep: 0,
                 said_empty: false,
                 waiting: 0,
@@ -199,9 +199,9 @@ impl Inbox {
         self.state.lock()
     }
 
-    /// How those who send look for space: at first as long as they may.
+    /// How those who send look for space.
     pub(crate) fn spin_for_space(&self) -> Spin {
-        Spin::new(self.spin, self.spin)
+        Spin::for_space(self.spin)
     }
 
     pub(crate) fn add_to(&self, stats: &mut Stats) {
@@ -569,8 +569,7 @@ impl Inbox {
     #[cold]
     fn look_at_sleepers(&self, state: &mut State) {
         state.until_look = TURN + 16 * state.links.len();
-        state.looks = state.looks.wrapping_add(1);
-        if state.looks % LISTEN == 0 {
+        if state.heard.elapsed() >= LISTEN {
             self.listen(state);
         }
         for (slot, link) in state.links.iter_mut().enumerate() {

@@ -151,6 +151,7 @@ impl Inbox {
 
     /// Marks the links whose senders rang or hung up.
     fn hear(&self, state: &mut State, events: &mut Vec<Event>) {
+        state.heard = Instant::now();
         for event in events.drain(..) {
             if event.token == LOCAL {
                 continue;

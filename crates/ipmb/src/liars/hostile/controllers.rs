@@ -4,8 +4,8 @@ use super::{TOKEN, logged, member::receive, options, until};
 use crate::{
     BytesMessage, EndpointReceiver, EndpointSender, Message, Options, Selector,
     control::{
+        bus::Bus,
         directory::{Directory, Listed, Reader, Writer},
-        member::Bus,
         proof::{Role, prove},
         protocol::{self, Hello, Refused, ToController, ToMember},
     },

@@ -5,8 +5,8 @@ pub(super) use crate::liars::by_hand::is_hung_up;
 use crate::{
     Label, Options,
     control::{
+        bus::Bus,
         directory::{Directory, Reader},
-        member::Bus,
         proof::{self, Role, prove},
         protocol::{self, Hello, PACKET_MAX, ToController, ToMember},
     },

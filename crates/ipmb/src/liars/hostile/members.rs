@@ -292,7 +292,7 @@ fn a_directory_that_is_brought_overflows_the_controller() {
             .identifier
             .push_str(&format!(".{generation}.{next_id}"));
         // A controller that knows nothing and finds that there are members of before.
-        let bus = crate::control::member::Bus::new(options.clone()).unwrap();
+        let bus = crate::control::bus::Bus::new(options.clone()).unwrap();
         let mark = bus.rendezvous.mark().unwrap();
         let victim = std::thread::spawn({
             let options = options.clone();

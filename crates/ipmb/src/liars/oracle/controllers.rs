@@ -3,9 +3,9 @@ use super::{
 };
 use crate::{
     control::{
+        bus::Bus,
         controller::{Controller, Wiring},
         directory::{Directory, Reader},
-        member::Bus,
         proof::{Role, prove},
         protocol::{self, Hello, Nonce, PACKET_MAX, ToController, ToMember},
     },

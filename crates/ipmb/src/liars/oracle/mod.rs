@@ -37,7 +37,7 @@ pub use writers::writers;
 
 use crate::{
     Options,
-    control::member::Bus,
+    control::bus::Bus,
     label,
     sync::process::{AtomicU32, Ordering},
     sys,

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     Options,
     control::{
+        bus::Bus,
         directory::{Directory, Full, Listed, Reader, Writer},
-        member::Bus,
         membership::{Events, Parked},
         proof::{self, Role, prove},
         protocol::{self, Hello, ToController, ToMember},

@@ -36,7 +36,7 @@ macro_rules! functions {
                 *FOUND.get_or_init(|| {
                     Ok(Self {
                         $($name: {
-                            let found = crate::system::backend::symbol($symbol);
+                            let found = crate::sys::backend::symbol($symbol);
                             let found = found.ok_or_else(|| $symbol.to_str().unwrap_or_default())?;
                             // SAFETY: libuv 1.x has had this function with this type since before Node 18.
                             unsafe { std::mem::transmute::<*mut std::ffi::c_void, $type>(found) }

@@ -1,8 +1,9 @@
-//! Objects and regions where both are descriptors.
+//! Linux, and what is like it: objects and regions are descriptors.
 
-use super::is_exhausted;
+pub(crate) use super::unix::{Source, Waiter, object_of, source_in, source_of, symbol, teller};
+
 use ipmb::{Error, MemoryRegion, Object, Resource};
-use std::{io, os::fd::BorrowedFd, ptr, sync::Arc};
+use std::{io, ptr, sync::Arc};
 
 /// An object is the descriptor itself.
 pub(crate) struct Carried(Object);
@@ -25,13 +26,6 @@ impl Carried {
     pub(crate) fn leave(self) {
         self.0.into_raw();
     }
-}
-
-/// An object of its own for the descriptor `fd`, which is not negative.
-pub(crate) fn object_of(fd: i32) -> io::Result<Object> {
-    // SAFETY: borrowed for this one call, which fails for a number that is not open.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
-    borrowed.try_clone_to_owned().map(Object::from)
 }
 
 /// A private mapping of a frozen region: pages are copied as they are written to.
@@ -57,9 +51,9 @@ impl Private {
         };
         if start == libc::MAP_FAILED {
             let error = Arc::new(io::Error::last_os_error());
-            return Err(match is_exhausted(&error) {
-                true => Error::Exhausted(Resource::Memory, error),
-                false => Error::Io("mapping a frozen memory region", error),
+            return Err(match Resource::of(&error) {
+                Some(resource) => Error::Exhausted(resource, error),
+                None => Error::Io("mapping a frozen memory region", error),
             });
         }
         Ok(Self {
@@ -68,7 +62,7 @@ impl Private {
         })
     }
 
-    pub(crate) fn start(&self) -> *mut u8 {
+    pub(crate) fn start(&mut self) -> *mut u8 {
         self.start
     }
 }

@@ -1,7 +1,9 @@
 //! Windows: handles. libuv does not wait for events, so the system's thread pool does, and wakes the loop.
 
+pub(crate) use super::copied::Private;
+
 use super::uv::{CloseCallback, Handle, Memory, Told, Uv, functions, tell};
-use ipmb::{EndpointReceiver, Error, MemoryRegion, Object, Resource};
+use ipmb::{EndpointReceiver, Object};
 use std::{
     cell::{Cell, OnceCell},
     collections::BTreeMap,
@@ -11,22 +13,15 @@ use std::{
     os::windows::io::{AsHandle, AsRawHandle, BorrowedHandle, FromRawHandle, OwnedHandle},
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
-use windows_sys::Win32::{
-    Foundation::{
-        ERROR_COMMITMENT_LIMIT, ERROR_NO_SYSTEM_RESOURCES, ERROR_NOT_ENOUGH_MEMORY,
-        ERROR_NOT_ENOUGH_QUOTA, ERROR_OUTOFMEMORY, ERROR_TOO_MANY_OPEN_FILES,
-    },
-    System::{
-        LibraryLoader::{GetModuleHandleW, GetProcAddress},
-        Memory::{MEM_COMMIT, MEM_RELEASE, MEM_RESERVE, PAGE_READWRITE, VirtualAlloc, VirtualFree},
-        Threading::{
-            CloseThreadpoolWait, CreateEventW, CreateThreadpoolWait, PTP_CALLBACK_INSTANCE,
-            PTP_WAIT, SetEvent, SetThreadpoolWait,
-        },
+use windows_sys::Win32::System::{
+    LibraryLoader::{GetModuleHandleW, GetProcAddress},
+    Threading::{
+        CloseThreadpoolWait, CreateEventW, CreateThreadpoolWait, PTP_CALLBACK_INSTANCE, PTP_WAIT,
+        SetEvent, SetThreadpoolWait,
     },
 };
 
@@ -63,21 +58,7 @@ pub(crate) fn teller() -> io::Result<(Source, Teller)> {
     Ok((event.try_clone()?, Teller(event)))
 }
 
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error().map(|code| code as u32),
-        Some(
-            ERROR_TOO_MANY_OPEN_FILES
-                | ERROR_NOT_ENOUGH_MEMORY
-                | ERROR_OUTOFMEMORY
-                | ERROR_COMMITMENT_LIMIT
-                | ERROR_NO_SYSTEM_RESOURCES
-                | ERROR_NOT_ENOUGH_QUOTA
-        )
-    )
-}
-
-pub(super) fn symbol(name: &CStr) -> Option<*mut c_void> {
+pub(crate) fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: null names the program itself, which has what it exports. A lookup by name.
     let found = unsafe { GetProcAddress(GetModuleHandleW(ptr::null()), name.as_ptr().cast()) };
     found.map(|function| function as *mut c_void)
@@ -343,55 +324,4 @@ pub(crate) fn object_of(fd: i32) -> io::Result<Object> {
     // SAFETY: borrowed for this one call, during which no JavaScript runs that could close it.
     let borrowed = unsafe { BorrowedHandle::borrow_raw(handle) };
     borrowed.try_clone_to_owned().map(Object::from)
-}
-
-/// A copy of a frozen region. Pages that are copied only when they are written to would show what a liar still writes who
-/// handed out as frozen what it can write to.
-pub(crate) struct Private {
-    start: *mut u8,
-}
-
-impl Private {
-    /// Of a frozen region that is not empty.
-    pub(crate) fn of(region: &MemoryRegion) -> Result<Self, Error> {
-        // Maps it, by a handle that is given up again: a view of the region is not kept as long as the copy.
-        let handle = region.clone().map_err(|e| refused("DuplicateHandle", e))?;
-        let bytes = handle.as_frozen()?;
-        // SAFETY: new memory, of at least one byte.
-        let start = unsafe {
-            VirtualAlloc(
-                ptr::null(),
-                bytes.len(),
-                MEM_RESERVE | MEM_COMMIT,
-                PAGE_READWRITE,
-            )
-        };
-        if start.is_null() {
-            return Err(refused("VirtualAlloc", io::Error::last_os_error()));
-        }
-        let start = start.cast::<u8>();
-        // SAFETY: both have that many bytes, and nobody else knows the new memory.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len()) };
-        Ok(Self { start })
-    }
-
-    pub(crate) fn start(&self) -> *mut u8 {
-        self.start
-    }
-}
-
-impl Drop for Private {
-    fn drop(&mut self) {
-        // SAFETY: allocated by `of`, and whoever was given `start` looks at it no longer.
-        unsafe { VirtualFree(self.start.cast(), 0, MEM_RELEASE) };
-    }
-}
-
-fn refused(what: &'static str, error: io::Error) -> Error {
-    let error = Arc::new(error);
-    match error.raw_os_error().map(|code| code as u32) {
-        Some(ERROR_TOO_MANY_OPEN_FILES) => Error::Exhausted(Resource::Handles, error),
-        _ if is_exhausted(&error) => Error::Exhausted(Resource::Memory, error),
-        _ => Error::Io(what, error),
-    }
 }

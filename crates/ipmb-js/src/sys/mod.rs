@@ -1,6 +1,7 @@
 //! The only code that knows an operating system, or what of libuv differs between them. It knows nothing of messages.
 //!
-//! One *backend* is compiled in: `unix` or `windows`. This file is the contract: what a backend provides, by name.
+//! One *backend* is compiled in: `linux`, `macos` or `windows`; `unix` is what the first two share, `copied` what the last two
+//! do. This file is the contract: what a backend provides, by name.
 //!
 //! | item | what it is |
 //! |---|---|
@@ -11,7 +12,6 @@
 //! | [`Carried`] | an object, and the descriptor by which Node's `fs` knows it |
 //! | [`object_of`] | an object for a descriptor of Node's, which stays the caller's |
 //! | [`Private`] | the bytes of a frozen region in memory that can be written to and that nobody else sees |
-//! | [`is_exhausted`] | whether a system error says that something ran out |
 //! | `symbol` | a function that the host has, by its name |
 //!
 //! # Waiters
@@ -28,8 +28,19 @@ mod uv;
 
 #[cfg(unix)]
 mod unix;
-#[cfg(unix)]
-use unix as backend;
+
+#[cfg(any(target_os = "macos", windows))]
+mod copied;
+
+#[cfg(all(unix, not(target_os = "macos")))]
+mod linux;
+#[cfg(all(unix, not(target_os = "macos")))]
+use linux as backend;
+
+#[cfg(target_os = "macos")]
+mod macos;
+#[cfg(target_os = "macos")]
+use macos as backend;
 
 #[cfg(windows)]
 mod windows;
@@ -37,6 +48,6 @@ mod windows;
 use windows as backend;
 
 pub(crate) use backend::{
-    Carried, Private, Source, Waiter, is_exhausted, object_of, source_in, source_of, teller,
+    Carried, Private, Source, Waiter, object_of, source_in, source_of, teller,
 };
 pub(crate) use uv::{Handle, Told, Uv};

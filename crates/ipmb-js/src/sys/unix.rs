@@ -1,4 +1,4 @@
-//! Unix: descriptors, which libuv polls.
+//! What Linux and macOS share: sources are descriptors, which libuv polls.
 
 use super::uv::{CloseCallback, Handle, Memory, Told, Uv, functions, tell};
 use ipmb::{EndpointReceiver, Object};
@@ -7,17 +7,8 @@ use std::{
     ffi::{CStr, c_int, c_void},
     io,
     marker::PhantomData,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
-
-#[cfg(not(target_os = "macos"))]
-#[path = "descriptors.rs"]
-mod objects;
-#[cfg(target_os = "macos")]
-#[path = "ports.rs"]
-mod objects;
-
-pub(crate) use objects::{Carried, Private, object_of};
 
 /// A descriptor, which is set when it is readable.
 pub(crate) type Source = OwnedFd;
@@ -40,14 +31,14 @@ pub(crate) fn teller() -> io::Result<(Source, Teller)> {
     Ok((source.into(), teller))
 }
 
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN)
-    )
+/// An object of its own for the descriptor `fd`, which is not negative.
+pub(crate) fn object_of(fd: i32) -> io::Result<Object> {
+    // SAFETY: borrowed for this one call, which fails for a number that is not open.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map(Object::from)
 }
 
-pub(super) fn symbol(name: &CStr) -> Option<*mut c_void> {
+pub(crate) fn symbol(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: a lookup by name among what the process has loaded.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     (!found.is_null()).then_some(found)
