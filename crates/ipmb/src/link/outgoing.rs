@@ -138,7 +138,7 @@ impl Outgoing {
         let mut returns = Memory::new(c"ipmb-returns", RETURNS)?;
         let (ringer, bell) = sys::bell()?;
         let (ours, theirs) = Channel::pair(reader)?;
-        ringer.carry(&theirs)?;
+        ringer.carry(&theirs);
         let start = start & !7;
         let facts = Facts {
             flags: if fences_reach_us() {

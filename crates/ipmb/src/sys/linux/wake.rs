@@ -59,9 +59,7 @@ impl Ringer {
 
     /// Sockets under way need nobody here.
     #[inline]
-    pub(crate) fn carry(&self, _side: &Channel) -> io::Result<()> {
-        Ok(())
-    }
+    pub(crate) fn carry(&self, _side: &Channel) {}
 
     /// A handle of its own to poll, of a bell within this process: readable until [`clear`](Self::clear).
     pub(crate) fn handle(&self) -> io::Result<OwnedFd> {

@@ -15,9 +15,12 @@
 //! * The kernel of macOS 11 looks into these queues without a lock, while others take packets out. There, nothing is anchored, and
 //!   senders keep their sockets until they have arrived (`handle.rs`).
 //! * Later ones lock the queue, and who reads it at that moment is told that there is nothing (`sblock`): see [`socket::receive`].
-//! * An anchor is a descriptor. If the table has no room for it there is none, and it is as on macOS 11.
+//! * An anchor is a descriptor. If three quarters of the table are taken there is none, and it is as on macOS 11.
 //! * A process that ends closes its descriptors from the highest number down (`fdt_invalidate`). An anchor's is higher than its
 //!   socket's, so that the other side hears of the end when the socket is closed, and no later.
+//!
+//! * The kernel waits for the lock of an anchored end while it has one that others wait for. So an end that gets handles from
+//!   another anchored one must not end its reading before it is closed, by which the two are parted: see `Channel::close`.
 //!
 //! A file port would keep a socket, too: it has a reference of its own, which is none of a packet (`fileport_makeport`). But it would have to
 //! get to who reads, through a mailbox that is found by a name, which others in the session can take (`mailbox.rs`), and not between
@@ -28,8 +31,12 @@ use super::{
     fork::Fd,
     socket::{self, two},
 };
-use rustix::fd::{AsFd, AsRawFd};
-use std::{ffi::CStr, io};
+use rustix::{
+    fd::{AsFd, AsRawFd},
+    io::Errno,
+    process::{Resource, getrlimit},
+};
+use std::{ffi::CStr, io, sync::OnceLock};
 
 /// The first system whose kernel locks the queues that it looks into: macOS 12.
 const LOCKS: u32 = 21;
@@ -49,15 +56,22 @@ pub(super) fn anchor(socket: &Fd) -> Option<Fd> {
 }
 
 pub(super) fn is_of_use() -> bool {
-    darwin() >= LOCKS
+    static DARWIN: OnceLock<u32> = OnceLock::new();
+    *DARWIN.get_or_init(darwin) >= LOCKS
 }
 
 fn anchored(socket: &Fd) -> io::Result<Fd> {
     let (from, to) = two()?;
-    // Not inherited, before they have anything in them.
+    // Who forks or starts a program from here on gets no end. Who did so since `two` has them, and keeps the anchor, and
+    // so the socket, open for as long as that.
     let (from, to) = (Fd::new(adopt(from)?), Fd::new(adopt(to)?));
     let above = socket.as_raw_fd().saturating_add(1);
     let anchor = Fd::new(rustix::io::fcntl_dupfd_cloexec(&to, above)?);
+    // The last descriptors are not for this.
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    if anchor.as_raw_fd() as u64 >= limit - limit / 4 {
+        return Err(Errno::MFILE.into());
+    }
     socket::put(from.as_fd(), socket.as_fd())?;
     Ok(anchor)
 }
@@ -87,9 +101,16 @@ mod tests {
         time::{Duration, Instant},
     };
 
-    /// Returns when the kernel has looked for garbage since the call. The close of any socket has it look, and it has when a socket
-    /// in a packet that it does not find is at its end.
+    /// Returns when the kernel has looked for garbage since the call, at all there is. When it takes the second socket for garbage
+    /// it is through with what it took at the first look.
     fn look_for_garbage() {
+        wait_for_garbage();
+        wait_for_garbage();
+    }
+
+    /// Returns when the kernel takes a socket for garbage: one in a packet that it does not find is at its end then. The close of
+    /// any socket has it look. The newest are the first that it ends.
+    fn wait_for_garbage() {
         let start = Instant::now();
         loop {
             let (from, to) = two().unwrap();
@@ -99,8 +120,9 @@ mod tests {
             drop(two().unwrap());
             std::thread::yield_now();
             let mut handles = crate::sys::Received::default();
-            socket::take_parts(to.as_fd(), &mut [socket::part_mut(&mut [0])], &mut handles)
-                .unwrap();
+            let mut byte = [0];
+            let parts = &mut [socket::part_mut(&mut byte)];
+            socket::take_parts(to.as_fd(), parts, &mut handles, socket::LOCKED).unwrap();
             let mut arrived = stream(handles.next().unwrap());
             let _ = other.write(&[1]);
             if arrived.read(&mut [0]).unwrap() == 0 {
@@ -157,7 +179,7 @@ mod tests {
         let control = Channel::from_peer(control.into_handle().unwrap()).unwrap();
         let (ringer, hears) = bell().unwrap();
         let (side, theirs) = Channel::pair(0).unwrap();
-        ringer.carry(&theirs).unwrap();
+        ringer.carry(&theirs);
         let (under_way, mut other) = UnixStream::pair().unwrap();
         let memory = Memory::new(c"under way", 4096).unwrap();
         let handles = [under_way.as_handle(), memory.as_handle()];

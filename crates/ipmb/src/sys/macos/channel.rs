@@ -25,8 +25,8 @@ use super::{
     mach::SendRight,
     mailbox,
     socket::{
-        self, LONGEST, MAX_HANDLES, Socket, credentials, furnish, lie, local, message, part,
-        part_mut, receive, send_with, stream, take_parts,
+        self, LOCKED, LONGEST, MAX_HANDLES, Socket, Taken, credentials, furnish, lie, local,
+        message, part, part_mut, receive, send_with, stream, take_parts,
     },
 };
 use crate::sys::{
@@ -57,6 +57,8 @@ pub(crate) struct Channel {
     reader: u32,
     /// A right to its mailbox, once it was needed.
     mailbox: OnceLock<SendRight>,
+    /// Handles may come in both directions, so the other end may have an anchor, too.
+    connected: bool,
 }
 
 /// A packet that was received.
@@ -76,6 +78,14 @@ impl Channel {
             socket,
             reader,
             mailbox: OnceLock::new(),
+            connected: false,
+        }
+    }
+
+    fn connected(socket: Fd) -> Self {
+        Self {
+            connected: true,
+            ..Self::new(Socket::receiving(socket), 0)
         }
     }
 
@@ -98,13 +108,12 @@ impl Channel {
     pub(crate) fn connect(address: &SocketAddrUnix) -> io::Result<Self> {
         let socket = furnish(stream()?)?;
         rustix::net::connect(&socket, address)?;
-        Ok(Self::new(Socket::receiving(socket), 0))
+        Ok(Self::connected(socket))
     }
 
     /// Accepts a connection without waiting. Its number is higher than `above`.
     pub(super) fn accept(listener: BorrowedFd<'_>, above: RawFd) -> io::Result<Self> {
-        let socket = socket::accept(listener, above)?;
-        Ok(Self::new(Socket::receiving(socket), 0))
+        Ok(Self::connected(socket::accept(listener, above)?))
     }
 
     /// Who connected, or listens: the user at the time when it did so, and the process that has touched the other end last, which
@@ -281,7 +290,7 @@ impl Channel {
         // Without space for handles: those in front are passed over, and stay.
         let mut message = message(&mut parts);
         // SAFETY: the message points to parts that are writable for as long as it says.
-        let len = unsafe { receive(self.socket.as_fd(), &mut message, libc::MSG_PEEK) }?;
+        let len = unsafe { receive(self.socket.as_fd(), &mut message, libc::MSG_PEEK, LOCKED) }?;
         if len == 0 {
             return Ok(None);
         }
@@ -307,7 +316,7 @@ impl Channel {
         let mut nothing = [0; HEAD];
         let fits = head.len.min(buffer.len());
         let mut parts = [part_mut(&mut nothing), part_mut(&mut buffer[..fits])];
-        let taken = take_parts(self.socket.as_fd(), &mut parts, handles)?;
+        let taken = self.take_parts(&mut parts, handles)?;
         if taken.len != HEAD + fits {
             return Err(lie("a packet that is not whole"));
         }
@@ -317,13 +326,21 @@ impl Channel {
             let piece = left.min(rest.len());
             let mut parts = [part_mut(&mut rest[..piece])];
             let mut none = Received::default();
-            let taken = take_parts(self.socket.as_fd(), &mut parts, &mut none)?;
+            let taken = self.take_parts(&mut parts, &mut none)?;
             if taken.len == 0 || !none.is_empty() {
                 return Err(lie("a packet that is not whole"));
             }
             left = left.saturating_sub(taken.len);
         }
         Ok(taken.lost)
+    }
+
+    /// The next part of a packet that was seen: if it is not there, somebody else has taken of it.
+    fn take_parts(&self, parts: &mut [libc::iovec], handles: &mut Received) -> io::Result<Taken> {
+        take_parts(self.socket.as_fd(), parts, handles, LOCKED).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => lie("a packet that is not whole"),
+            _ => e,
+        })
     }
 
     /// Gives the end's descriptor up.
@@ -333,7 +350,14 @@ impl Channel {
 
     /// Ends the channel in both directions; what lies in it can still be read by the other end, and then the end. What the other
     /// end sends after that is lost, until it reads so or this end is dropped.
+    ///
+    /// Not for an end that gets handles from one that has an anchor: a send from there can lock up with the kernel's search for garbage.
+    /// The search has a lock that giving up those handles wants, which is done with this end locked (`sorflush`, `unp_discard`); it
+    /// waits for the anchored end; that is locked by the send, which waits for this one (`uipc_send`). So it is for the side channels of
+    /// links: their senders' ends have no anchor, and get no handles but from liars,
+    /// who can lock the kernel up without this library.
     pub(crate) fn close(&self) {
+        debug_assert!(!self.connected, "the other end may have an anchor");
         // What can no longer be read here would leave its ports on the shelf.
         if mailbox::has_some() {
             let most = socket::BUFFER / HEAD;

@@ -70,7 +70,7 @@ impl Spare {
 /// Sockets that are under way in a packet.
 ///
 /// What the kernel takes for garbage there (`anchor.rs`) its sender must not have closed. So the sender keeps a descriptor until the
-/// packet was taken, for receivers that have no anchor: on macOS 11, or in a full table. If it
+/// packet was taken, for receivers that have no anchor: on macOS 11, or in a table that is nearly full. If it
 /// leaves or is killed before that, or ends the link, they get a socket that is at its end, with nothing in it. Other
 /// kinds of descriptors are not concerned, unless they lie in such a socket: as those do that were sent over a link which its
 /// receiver has not accepted yet.

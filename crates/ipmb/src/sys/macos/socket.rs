@@ -23,6 +23,8 @@ use rustix::{
 use std::{
     io,
     mem::{ManuallyDrop, MaybeUninit},
+    thread,
+    time::{Duration, Instant},
 };
 
 /// Handles that one packet can carry: the kernel makes a pointer of each, and has 2,048 bytes for them (`sockargs`).
@@ -247,10 +249,11 @@ pub(super) fn send_bytes(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()>
     send_parts(socket, &mut [part(bytes)], None, bytes.len())
 }
 
-/// Takes some bytes without waiting. Handles that come with them are not wanted.
+/// Takes some bytes, and none while the queue is locked. Handles that come with them are not wanted.
 pub(super) fn take_bytes(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<usize> {
     let mut handles = Received::default();
-    take_parts(socket, &mut [part_mut(bytes)], &mut handles).map(|taken| taken.len)
+    let parts = &mut [part_mut(bytes)];
+    take_parts(socket, parts, &mut handles, Duration::ZERO).map(|taken| taken.len)
 }
 
 pub(super) fn part(bytes: &[u8]) -> libc::iovec {
@@ -361,10 +364,17 @@ fn send_parts(
     }
 }
 
-/// So often a read is tried again that found the queue locked.
-const LOCKED: usize = 1024;
+/// So long a read is tried again that finds the queue locked.
+pub(super) const LOCKED: Duration = Duration::from_secs(1);
+/// So often it is tried again without a pause.
+const YIELDS: u32 = 8;
 
-/// Receives into a message, without waiting.
+/// Receives into a message, without waiting for one.
+///
+/// The kernel locks the queue while it looks through it itself (`unp_scan`), and says then, too, that there is nothing, of a queue that
+/// has something in it. Nobody but another who has the socket can keep it locked for longer than `patience`: `BUSY`, by which the link
+/// ends. In a queue that is at its end there is nothing, so a lock hides the end: `AGAIN`. The next read sees it, and there is one, since
+/// who waits for a channel to be readable is told again, and of its end without a read (`EV_EOF`).
 ///
 /// # Safety
 /// The message points to parts and to space that are writable for as long as it says.
@@ -372,8 +382,9 @@ pub(super) unsafe fn receive(
     socket: BorrowedFd<'_>,
     message: &mut libc::msghdr,
     flags: libc::c_int,
+    patience: Duration,
 ) -> rustix::io::Result<usize> {
-    let mut tries = 0;
+    let (mut tries, mut first) = (0, None);
     loop {
         // SAFETY: as the caller promises.
         let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut *message, FLAGS | flags) };
@@ -382,11 +393,15 @@ pub(super) unsafe fn receive(
         }
         match Errno::from_io_error(&io::Error::last_os_error()) {
             Some(Errno::INTR) => {}
-            // The kernel says so, too, while it looks through the queue itself. (Somebody else who has the socket can lock it for
-            // longer.)
-            Some(Errno::AGAIN) if tries < LOCKED && rustix::io::ioctl_fionread(socket)? > 0 => {
+            Some(Errno::AGAIN) if rustix::io::ioctl_fionread(socket)? > 0 => {
+                if first.get_or_insert_with(Instant::now).elapsed() >= patience {
+                    return Err(Errno::BUSY);
+                }
+                match tries {
+                    0..YIELDS => thread::yield_now(),
+                    _ => thread::sleep(Duration::from_micros(50 << (tries - YIELDS).min(4))),
+                }
                 tries += 1;
-                std::thread::yield_now();
             }
             error => return Err(error.unwrap_or(Errno::IO)),
         }
@@ -400,11 +415,12 @@ pub(super) struct Taken {
     pub lost: bool,
 }
 
-/// Reads up to the next handles, without waiting; the handles in front are appended.
+/// Reads up to the next handles, as [`receive`] does; the handles in front are appended.
 pub(super) fn take_parts(
     socket: BorrowedFd<'_>,
     parts: &mut [libc::iovec],
     handles: &mut Received,
+    patience: Duration,
 ) -> io::Result<Taken> {
     let mut lost = false;
     loop {
@@ -413,10 +429,10 @@ pub(super) fn take_parts(
         message.msg_control = space.as_mut_ptr().cast();
         message.msg_controllen = CONTROL as libc::socklen_t;
         // SAFETY: the message points to parts and to space that are writable for as long as it says.
-        let len = match unsafe { receive(socket, &mut message, 0) } {
+        let len = match unsafe { receive(socket, &mut message, 0, patience) } {
             Ok(len) => len,
-            // The handles are gone, and the data is still there (`soreceive_ctl`).
-            Err(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM) if !lost => {
+            // The handles are gone, and the data is still there (`soreceive_ctl`). `MFILE` comes from `fdalloc`.
+            Err(Errno::MSGSIZE | Errno::NOBUFS | Errno::NOMEM | Errno::MFILE) if !lost => {
                 lost = true;
                 continue;
             }

@@ -3,7 +3,7 @@
 //! A bell is a pair of sockets: the sender of a link has the one that is written to, the receiver the one that is read. Each end
 //! has its own buffer and state, so the receiver can read and close its end and do nothing else to the sender. A ring is
 //! a byte. When there is no room for another one, some are there to be heard, and one more would say nothing new. The first byte
-//! can have a handle in front, which nobody takes out (`anchor.rs`).
+//! can have a handle in front (`anchor.rs`), which is closed by who hears it.
 //!
 //! A [`WaitSet`] is a kqueue. It takes the bytes out of a bell before it says that it rang: whoever then looks for a message
 //! finds the one that the bell was rung for, and the next ring is a new byte.
@@ -104,11 +104,13 @@ impl Ringer {
         let _ = socket::send_bytes(self.rings.as_fd(), &[1]);
     }
 
-    /// Until the bell is first heard, what lies in the end of a channel that is handed over with it stays, whoever has the two.
-    pub(crate) fn carry(&self, side: &Channel) -> io::Result<()> {
-        match anchor::is_of_use() {
-            true => socket::put(self.rings.as_fd(), side.as_fd()),
-            false => Ok(()),
+    /// Until the bell is first heard, what lies in the end of a channel that is handed over with it stays, whoever has the two;
+    /// or, if the system has no room for that, as long as its sender does.
+    pub(crate) fn carry(&self, side: &Channel) {
+        if anchor::is_of_use()
+            && let Err(e) = socket::put(self.rings.as_fd(), side.as_fd())
+        {
+            log::debug!("what lies in a link until it is accepted is lost with its sender: {e}");
         }
     }
 

@@ -138,9 +138,7 @@ impl Ringer {
 
     /// Handles under way need nobody here.
     #[inline]
-    pub(crate) fn carry(&self, _side: &Channel) -> io::Result<()> {
-        Ok(())
-    }
+    pub(crate) fn carry(&self, _side: &Channel) {}
 
     /// A handle of its own to wait for, of a bell within this process: set until [`clear`](Self::clear).
     pub(crate) fn handle(&self) -> io::Result<Handle> {
