@@ -168,7 +168,7 @@ pub unsafe extern "C" fn ipmb_settings_self_queue(
 }
 
 /// For how many microseconds at most a receive watches for messages, and a send for space, before it sleeps; beside a large
-/// message up to 850 longer; 0: not at all; 150 by default. More than a second makes the join fail.
+/// message a receive up to 850 longer, a send up to 3400; 0: not at all; 150 by default. More than a second makes the join fail.
 ///
 /// One thread at a time may use settings; does not block. Errors: ERROR_CODE_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
