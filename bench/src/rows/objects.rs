@@ -12,7 +12,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     sync::atomic::Ordering,
     time::Instant,
 };
@@ -28,7 +28,6 @@ pub struct Job {
     bus: String,
     count: u64,
     memory: i32,
-    /// A connected pair of sockets for the bare mechanism.
     sockets: [i32; 2],
 }
 
@@ -58,33 +57,22 @@ impl Row for Objects {
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let memory = Memory::new(RINGS);
-        let mut sockets = [0; 2];
-        // SAFETY: room for two descriptors, which the children inherit.
-        let made = unsafe {
-            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, sockets.as_mut_ptr())
-        };
-        assert_eq!(made, 0, "socketpair");
+        let pair = SocketPair::new();
         let bus = format!("{}.objects.{step}.{round}", bench.bus);
         let job = Job {
             peer: PEERS[step].into(),
             bus: bus.clone(),
             count: bench.count(COUNT),
             memory: memory.fd,
-            sockets,
+            sockets: pair.0,
         };
         let _host = (step == 0)
             .then(|| member::start(&bus, "controller"))
             .transpose()?;
-        let receiver = Actor::start(&Role::Objects(job.clone(), false));
-        let sender = receiver.and_then(|mut receiver| {
-            receiver.ready()?;
-            Ok((receiver, Actor::start(&Role::Objects(job.clone(), true))?))
-        });
-        for socket in sockets {
-            // SAFETY: made above; the children have their own.
-            unsafe { libc::close(socket) };
-        }
-        let (mut receiver, mut sender) = sender?;
+        let mut receiver = Actor::start(&Role::Objects(job.clone(), false))?;
+        receiver.ready()?;
+        let mut sender = Actor::start(&Role::Objects(job.clone(), true))?;
+        drop(pair);
         let (elapsed, sent): (u64, Usage) = sender.hear()?;
         let received: Usage = receiver.hear()?;
         let count = job.count as f64;
@@ -126,8 +114,32 @@ impl Way for Bus {
 #[repr(C, align(8))]
 struct Control([u8; 24]);
 
+/// A connected pair of sockets for the bare mechanism, which child processes inherit.
+pub(super) struct SocketPair(pub [i32; 2]);
+
+impl SocketPair {
+    pub(super) fn new() -> Self {
+        let mut sockets = [0; 2];
+        // SAFETY: room for two descriptors.
+        let made = unsafe {
+            libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET, 0, sockets.as_mut_ptr())
+        };
+        assert_eq!(made, 0, "socketpair");
+        Self(sockets)
+    }
+}
+
+impl Drop for SocketPair {
+    fn drop(&mut self) {
+        for socket in self.0 {
+            // SAFETY: made in `new`; the children have their own.
+            unsafe { libc::close(socket) };
+        }
+    }
+}
+
 /// A socket: the kernel's own way.
-struct Socket(i32);
+pub(super) struct Socket(pub i32);
 
 impl Socket {
     /// Runs `call` on a message of these parts.
@@ -148,10 +160,8 @@ impl Socket {
         message.msg_controllen = control.0.len();
         call(&mut message)
     }
-}
 
-impl Way for Socket {
-    fn send(&mut self, mut number: u64, file: OwnedFd) {
+    pub(super) fn put(&self, mut number: u64, file: BorrowedFd<'_>) {
         let mut control = Control([0; 24]);
         let sent = Self::with(&mut number, &mut control, |message| {
             // SAFETY: the control buffer has room for the header and one descriptor.
@@ -169,19 +179,36 @@ impl Way for Socket {
         assert_eq!(sent, 8, "sendmsg: {}", std::io::Error::last_os_error());
     }
 
-    fn recv(&mut self) -> (u64, OwnedFd) {
+    /// `None`: there is nothing, and it was not to wait (`MSG_DONTWAIT`).
+    pub(super) fn take(&self, flags: libc::c_int) -> Option<(u64, OwnedFd)> {
         let (mut number, mut control) = (0, Control([0; 24]));
         let file = Self::with(&mut number, &mut control, |message| {
             // SAFETY: the parts have room for what is written; a descriptor that came is ours.
             unsafe {
-                let n = libc::recvmsg(self.0, message, libc::MSG_CMSG_CLOEXEC);
+                let n = libc::recvmsg(self.0, message, libc::MSG_CMSG_CLOEXEC | flags);
+                if n < 0 && flags & libc::MSG_DONTWAIT != 0 {
+                    let error = std::io::Error::last_os_error();
+                    assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "recvmsg");
+                    return None;
+                }
                 assert_eq!(n, 8, "recvmsg");
                 let header = libc::CMSG_FIRSTHDR(message);
                 assert!(!header.is_null(), "a descriptor was lost");
-                OwnedFd::from_raw_fd(libc::CMSG_DATA(header).cast::<i32>().read_unaligned())
+                let file = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
+                Some(OwnedFd::from_raw_fd(file))
             }
-        });
-        (number, file)
+        })?;
+        Some((number, file))
+    }
+}
+
+impl Way for Socket {
+    fn send(&mut self, number: u64, file: OwnedFd) {
+        self.put(number, file.as_fd());
+    }
+
+    fn recv(&mut self) -> (u64, OwnedFd) {
+        self.take(0).expect("a descriptor")
     }
 }
 

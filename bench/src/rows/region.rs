@@ -1,6 +1,9 @@
 //! P6: a memory region is handed over.
 
-use super::{Bar, Bench, Line, Role, Row, Unit, member};
+use super::{
+    Bar, Bench, Line, Role, Row, Unit, member,
+    objects::{Socket, SocketPair},
+};
 use crate::{
     bare::spin::Spin,
     peers::{SOON, TOKEN, names},
@@ -10,22 +13,41 @@ use crate::{
     usage::Usage,
 };
 use serde::{Deserialize, Serialize};
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{
+    fs::File,
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 /// The times of handing over a region of which all pages were written, until the other side has mapped it and read a byte.
 pub struct Regions;
 
-const SIZES: [(&str, usize); 5] = [
-    ("4 KiB", 4 << 10),
-    ("256 KiB", 256 << 10),
-    ("16 MiB", 16 << 20),
-    ("256 MiB", 256 << 20),
-    ("1 GiB", 1 << 30),
+/// The last two show what of it is the kernel's: its own shared memory over a socket that the receiver asks again and again.
+const LINES: [(&str, usize, Peer); 7] = [
+    ("4 KiB", 4 << 10, Peer::Ipmb),
+    ("256 KiB", 256 << 10, Peer::Ipmb),
+    ("16 MiB", 16 << 20, Peer::Ipmb),
+    ("256 MiB", 256 << 20, Peer::Ipmb),
+    ("1 GiB", 1 << 30, Peer::Ipmb),
+    ("4 KiB, bare memfd", 4 << 10, Peer::Bare),
+    ("1 GiB, bare memfd", 1 << 30, Peer::Bare),
 ];
 const COUNT: u64 = 2_000;
 
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+enum Peer {
+    Ipmb,
+    Bare,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
+    peer: Peer,
+    sockets: [i32; 2],
     bus: String,
     size: usize,
     count: u64,
@@ -44,12 +66,12 @@ impl Row for Regions {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let line = |(by, _): (&str, usize)| Line {
+        let line = |(by, ..): (&str, usize, Peer)| Line {
             what: "region handed over, mapped, one byte read".into(),
             by: by.into(),
             unit: Unit::Nanoseconds,
         };
-        SIZES.map(line).into()
+        LINES.map(line).into()
     }
 
     fn bars(&self) -> Vec<Bar> {
@@ -64,14 +86,19 @@ impl Row for Regions {
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let memory = Memory::new(RINGS);
+        let pair = SocketPair::new();
+        let (_, size, peer) = LINES[step];
         let bus = format!("{}.region.{step}.{round}", bench.bus);
         let job = Job {
+            peer,
+            sockets: pair.0,
             bus: bus.clone(),
-            size: SIZES[step].1,
+            size,
             count: bench.count(COUNT),
             memory: memory.fd,
         };
-        let _host = member::start(&bus, "controller")?;
+        let host = || member::start(&bus, "controller");
+        let _host = (peer == Peer::Ipmb).then(host).transpose()?;
         let mut receiver = Actor::start(&Role::Region(job.clone(), false))?;
         receiver.ready()?;
         let mut sender = Actor::start(&Role::Region(job.clone(), true))?;
@@ -86,58 +113,174 @@ impl Row for Regions {
     }
 }
 
+/// One end of a way for shared memory.
+trait Way {
+    /// What the receiver lets go of in the end.
+    type Given;
+    /// Hands it over. Returns when that began.
+    fn send(&mut self, number: u64) -> Instant;
+    /// Waits for it, maps it, and reads the byte in the middle.
+    fn recv(&mut self, size: usize) -> (u64, u8, Self::Given);
+}
+
+struct Bus {
+    sender: ipmb::EndpointSender<u64>,
+    receiver: ipmb::EndpointReceiver<u64>,
+    there: &'static str,
+    region: ipmb::MemoryRegion,
+}
+
+impl Way for Bus {
+    type Given = ipmb::Message<u64>;
+
+    fn send(&mut self, number: u64) -> Instant {
+        let mut message = ipmb::Message::new(ipmb::Selector::unicast(self.there), number);
+        let region = self.region.clone().expect("clone");
+        message.memory_regions.push(region);
+        let start = Instant::now();
+        self.sender.send(message).expect("send");
+        start
+    }
+
+    fn recv(&mut self, size: usize) -> (u64, u8, Self::Given) {
+        let mut message = self.receiver.recv(None).expect("recv");
+        let region = &mut message.memory_regions[0];
+        assert_eq!(region.buffer_size(), size as u64);
+        let byte = std::hint::black_box(region.map(..).expect("map"))[size / 2];
+        (message.payload, byte, message)
+    }
+}
+
+struct Bare {
+    socket: Socket,
+    file: File,
+}
+
+struct Mapping {
+    start: *mut libc::c_void,
+    size: usize,
+    _file: OwnedFd,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `recv`, and nobody else knows of it.
+        unsafe { libc::munmap(self.start, self.size) };
+    }
+}
+
+impl Way for Bare {
+    type Given = Mapping;
+
+    fn send(&mut self, number: u64) -> Instant {
+        let start = Instant::now();
+        self.socket.put(number, self.file.as_fd());
+        start
+    }
+
+    fn recv(&mut self, size: usize) -> (u64, u8, Self::Given) {
+        let (number, file) = loop {
+            if let Some(came) = self.socket.take(libc::MSG_DONTWAIT) {
+                break came;
+            }
+        };
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let null = std::ptr::null_mut();
+        // SAFETY: a new mapping at a place that the system chooses.
+        let start = unsafe {
+            libc::mmap(
+                null,
+                size,
+                protection,
+                libc::MAP_SHARED,
+                file.as_raw_fd(),
+                0,
+            )
+        };
+        assert_ne!(start, libc::MAP_FAILED, "mmap");
+        // SAFETY: inside the mapping.
+        let byte = unsafe { start.cast::<u8>().add(size / 2).read_volatile() };
+        let mapping = Mapping {
+            start,
+            size,
+            _file: file,
+        };
+        (number, byte, mapping)
+    }
+}
+
 impl Job {
     /// Plays one side, in a child.
     pub fn play(&self, sends: bool) {
+        let (here, there) = names(sends);
+        match self.peer {
+            Peer::Ipmb => {
+                let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
+                let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
+                let mut region = ipmb::MemoryRegion::new(if sends { self.size } else { 1 });
+                region.map(..).expect("map").fill(7);
+                region.unmap();
+                let bus = Bus {
+                    sender,
+                    receiver,
+                    there,
+                    region,
+                };
+                self.go(sends, bus);
+            }
+            Peer::Bare => {
+                // SAFETY: the name ends with NUL; the descriptor is ours, or none.
+                let file = unsafe {
+                    let file = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
+                    assert!(file >= 0, "memfd_create");
+                    File::from_raw_fd(file)
+                };
+                if sends {
+                    let page = [7; 4 << 10];
+                    for at in (0..self.size).step_by(page.len()) {
+                        file.write_all_at(&page, at as u64).expect("write");
+                    }
+                }
+                let socket = Socket(self.sockets[usize::from(!sends)]);
+                self.go(sends, Bare { socket, file });
+            }
+        }
+    }
+
+    fn go(&self, sends: bool, mut way: impl Way) {
         let shared = Shared::map(self.memory, RINGS);
         let confirmed = &shared.control().confirmed;
-        // The receiver has let go of so many regions: what that takes is no part of handing the next one over.
+        // The receiver has let go of so many: what that takes is no part of handing the next one over.
         let let_go = shared.word(0);
-        let (here, there) = names(sends);
-        let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
-        let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
         let warm_up = self.count / 10;
         let mut usage = Usage::now();
         let mut times = Times::default();
         if !sends {
             say(&());
-            for number in 0..warm_up + self.count {
-                if number == warm_up {
-                    usage = Usage::now();
-                }
-                let mut message = receiver.recv(None).expect("recv");
-                assert_eq!(message.payload, number);
-                assert_eq!(message.memory_regions[0].buffer_size(), self.size as u64);
-                let data = message.memory_regions[0].map(..).expect("map");
-                assert_eq!(std::hint::black_box(data)[self.size / 2], 7);
-                confirmed.store(number + 1, Ordering::Release);
-                drop(message);
-                let_go.store(number as u32 + 1, Ordering::Release);
+        }
+        for number in 0..warm_up + self.count {
+            if number == warm_up {
+                usage = Usage::now();
             }
-        } else {
-            let mut region = ipmb::MemoryRegion::new(self.size);
-            region.map(..).expect("map").fill(7);
-            region.unmap();
-            for number in 0..warm_up + self.count {
-                if number == warm_up {
-                    usage = Usage::now();
-                }
-                let mut spin = Spin(0);
-                while u64::from(let_go.load(Ordering::Acquire)) < number {
-                    spin.once();
-                }
-                let selector = ipmb::Selector::unicast(there);
-                let mut message = ipmb::Message::new(selector, number);
-                message.memory_regions.push(region.clone().expect("clone"));
-                let start = Instant::now();
-                sender.send(message).expect("send");
-                let mut spin = Spin(0);
-                while confirmed.load(Ordering::Acquire) <= number {
-                    spin.once();
-                }
-                if number >= warm_up {
-                    times.record(start.elapsed());
-                }
+            if !sends {
+                let (seen, byte, given) = way.recv(self.size);
+                assert_eq!((seen, byte), (number, 7));
+                confirmed.store(number + 1, Ordering::Release);
+                drop(given);
+                let_go.store(number as u32 + 1, Ordering::Release);
+                continue;
+            }
+            let mut spin = Spin(0);
+            while u64::from(let_go.load(Ordering::Acquire)) < number {
+                spin.once();
+            }
+            let start = way.send(number);
+            let mut spin = Spin(0);
+            while confirmed.load(Ordering::Acquire) <= number {
+                spin.once();
+            }
+            if number >= warm_up {
+                times.record(start.elapsed());
             }
         }
         let usage = Usage::now().since(usage);
