@@ -217,8 +217,9 @@ fn wait_for_space<'c>(
 /// A receiver that is awake makes room soon: looks for it for a while, which grows if that was worth while and shrinks if
 /// not. True if there may be room, or if the caller's time is over.
 fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: Instant) -> bool {
-    let enough = Instant::now() + time;
-    let mut looks = 0;
+    let start = Instant::now();
+    let enough = start + time;
+    let (mut looks, mut before) = (0, start);
     let mut gave_way = None;
     loop {
         for _ in 0..64 {
@@ -234,7 +235,10 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
         };
         if let Some(took) = gave_way.take() {
             link.spin.gave_way(took);
+        } else {
+            link.spin.looked_again(now - before);
         }
+        before = now;
         if link.out.has_moved(lack) {
             link.spin.paid();
             return true;
