@@ -77,7 +77,7 @@ impl fmt::Display for Head {
         writeln!(f, "- {}", versions.join(", "))?;
         writeln!(
             f,
-            "- `{}`: {} rounds in turns, of short measurements twice or five times as many, medians",
+            "- `{}`: {} rounds in turns, of short measurements two to six times as many, medians",
             self.command.trim_end_matches([' ', '-']),
             self.rounds
         )?;

@@ -104,6 +104,7 @@ impl Row for Regions {
         let mut receiver = Actor::start(&Role::Region(job.clone(), false))?;
         receiver.ready()?;
         let mut sender = Actor::start(&Role::Region(job.clone(), true))?;
+        drop(pair);
         let [sent, received] = [sender.hear::<Said>()?, receiver.hear::<Said>()?];
         let count = job.count as f64;
         Ok(vec![Sample {

@@ -238,7 +238,6 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
         } else {
             link.spin.looked_again(now - before);
         }
-        before = now;
         if link.out.has_moved(lack) {
             link.spin.paid();
             return true;
@@ -250,9 +249,11 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
         looks += 1;
         let gives_way = link.spin.gives_way(looks);
         drop(outbox);
+        // To wait for the lock is neither to give way nor to lose the core.
+        before = Instant::now();
         if gives_way {
             sys::yield_now();
-            gave_way = Some(now.elapsed());
+            gave_way = Some(before.elapsed());
         }
     }
 }

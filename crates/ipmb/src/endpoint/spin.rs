@@ -15,22 +15,22 @@ use std::time::Duration;
 
 /// The shortest time to look for.
 const SHORTEST: Duration = Duration::from_micros(2);
-/// What a wait may take longer beside a large message, at most: a millisecond in all, by default.
+/// What a wait may take longer beside a large message, at most: a receiver's a millisecond in all, by default.
 const LARGE: Duration = Duration::from_micros(850);
-/// So many times as much longer may a sender take, who waits for space for one: it is not idle, and what it waits for is seldom more than
-/// a receiver that has lost its core for a moment.
+/// A sender that waits for space for one may look longer by so many times as much: it is not idle, and what it waits for is
+/// seldom more than a receiver that has lost its core for a moment.
 const FOR_SPACE: u32 = 4;
 /// Waits that give way after one that was in vain without, at first and at most: four times as many each time, one less for each
 /// wait that was not in vain. Not many more: two sides that give way to each other stay on one core, and who is woken from a sleep
 /// is put on an idle one.
 const GIVE_WAY: [u32; 2] = [1, 64];
+/// As many at most beside large messages.
+const LARGE_GIVE_WAY: u32 = 8;
 /// A sender that comes back to a look later than this had lost its core: a look takes some 3 µs.
 const AWAY: Duration = Duration::from_micros(100);
 /// Waits to come that give way then, at every look, until one is back before `ALONE` and nobody ran.
 const CROWDED: u32 = 64;
 const ALONE: Duration = Duration::from_micros(4);
-/// As many at most beside large messages.
-const LARGE_GIVE_WAY: u32 = 8;
 
 #[derive(Debug)]
 pub(crate) struct Spin {
@@ -86,7 +86,7 @@ impl Spin {
     /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
     /// Where others came first, after twice as many again.
     pub(crate) fn gives_way(&self, looks: u32) -> bool {
-        self.crowded > 0 || self.giving_way > 0 && looks.is_power_of_two()
+        self.crowded > 0 && !self.is_large() || self.giving_way > 0 && looks.is_power_of_two()
     }
 
     /// So long it was since the last look, and nobody was given way to.
