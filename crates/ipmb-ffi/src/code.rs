@@ -219,6 +219,13 @@ mod tests {
     }
 
     #[test]
+    fn a_shortage_is_taken_for_another_failure() {
+        let code = |kind: io::ErrorKind| Failure::from(io::Error::from(kind)).code;
+        assert_eq!(code(io::ErrorKind::OutOfMemory), ERROR_CODE_EXHAUSTED);
+        assert_eq!(code(io::ErrorKind::NotFound), ERROR_CODE_SYSTEM);
+    }
+
+    #[test]
     fn codes_run_down_from_zero_without_a_gap_and_have_texts_of_their_own() {
         let mut seen = std::collections::HashSet::new();
         for (i, (name, value, text)) in ALL.iter().enumerate() {

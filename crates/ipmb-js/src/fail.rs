@@ -1,7 +1,7 @@
 //! Errors as JavaScript sees them: a message and a `code`.
 
 use ipmb::{Error, JoinError, RecvError, Resource, SendError};
-use std::{error::Error as StdError, fmt::Write, io};
+use std::{error::Error as StdError, fmt::Write, io, sync::Arc};
 
 /// An error whose status becomes the property `code`.
 pub(crate) type Fail = napi::Error<&'static str>;
@@ -23,12 +23,20 @@ pub(crate) fn closed(what: &str) -> Fail {
 }
 
 pub(crate) fn io(what: &str, error: &io::Error) -> Fail {
-    // Nothing that is called here waits: that it would is what Unix says of a thread for which there is no room.
+    // Nothing that is called here waits: `EAGAIN` means that there is no room for one more thread.
     let code = match Resource::of(error).is_some() || error.kind() == io::ErrorKind::WouldBlock {
         true => EXHAUSTED,
         false => IO,
     };
     fail(code, format!("{what}: {error}"))
+}
+
+/// A failure of the system, as the library says it.
+pub(crate) fn system(what: &'static str, error: io::Error) -> Error {
+    match Resource::of(&error) {
+        Some(resource) => Error::Exhausted(resource, Arc::new(error)),
+        None => Error::Io(what, Arc::new(error)),
+    }
 }
 
 /// The error's text with those of its causes.
@@ -121,7 +129,7 @@ mod tests {
 
     use super::*;
     use ipmb::{DecodeError, version};
-    use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+    use std::{collections::BTreeSet, fmt::Debug};
 
     const LIBRARY: &str = include_str!("../../ipmb/src/error.rs");
     const TYPES: &str = include_str!("../lib/index.d.ts");
@@ -129,6 +137,17 @@ mod tests {
 
     fn cause() -> Arc<io::Error> {
         Arc::new(io::Error::other("no"))
+    }
+
+    #[test]
+    fn a_shortage_is_taken_for_another_failure() {
+        let code = |kind: io::ErrorKind| io("a call", &kind.into()).status;
+        assert_eq!(code(io::ErrorKind::OutOfMemory), EXHAUSTED);
+        assert_eq!(code(io::ErrorKind::WouldBlock), EXHAUSTED);
+        assert_eq!(code(io::ErrorKind::NotFound), IO);
+        let error = |kind: io::ErrorKind| of_error(&system("a call", kind.into())).status;
+        assert_eq!(error(io::ErrorKind::OutOfMemory), EXHAUSTED);
+        assert_eq!(error(io::ErrorKind::WouldBlock), IO);
     }
 
     fn decode() -> DecodeError {

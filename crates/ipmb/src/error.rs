@@ -18,8 +18,19 @@ pub enum Resource {
 
 impl Resource {
     /// What ran out, if that is what a system error says.
+    ///
+    /// ```
+    /// use ipmb::Resource;
+    /// use std::io;
+    ///
+    /// let error = io::Error::from(io::ErrorKind::OutOfMemory);
+    /// assert_eq!(Resource::of(&error), Some(Resource::Memory));
+    /// assert_eq!(Resource::of(&io::ErrorKind::NotFound.into()), None);
+    /// ```
     pub fn of(error: &io::Error) -> Option<Self> {
-        crate::sys::exhausted(error)
+        // An allocation of ours that failed has a kind, and no code of the system.
+        let allocation = error.kind() == io::ErrorKind::OutOfMemory;
+        crate::sys::exhausted(error).or(allocation.then_some(Self::Memory))
     }
 }
 

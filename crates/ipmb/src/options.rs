@@ -133,8 +133,8 @@ impl Options {
     /// For how long at most a waiting call watches shared memory before it sleeps in the kernel; default 150 µs, at
     /// most 1 s, zero for never. Longer gives shorter delays and takes more CPU time. On one processor it sleeps at once.
     ///
-    /// Beside a large message, which the other side may be copying, it watches longer: by a nanosecond per byte, 850 µs at most;
-    /// a `send` that waits for space for more bytes than this time has nanoseconds, by four times as much. While one thread
+    /// Beside a large message, which the other side may be copying, it watches longer: by a nanosecond per byte, 850 µs at most. If
+    /// that is longer than `at_most`, a `send` that waits for space watches longer by four times as much. While one thread
     /// watches for messages, `recv`, `try_recv` and `stats` of the same endpoint wait in others.
     #[must_use]
     pub fn spin(mut self, at_most: Duration) -> Self {

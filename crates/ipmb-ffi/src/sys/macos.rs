@@ -1,10 +1,8 @@
 //! Objects are Mach ports; the port of a descriptor is its file port.
 
+pub(crate) use super::unix::waitable;
+
 use crate::{code::Failure, object::Object};
-use std::{
-    ffi::c_int,
-    os::fd::{AsFd, AsRawFd},
-};
 
 unsafe extern "C" {
     static mach_task_self_: u32;
@@ -28,8 +26,4 @@ pub(crate) fn number(port: u32) -> Result<Object, Failure> {
         0 => Err(Failure::argument("there can be no port for the descriptor")),
         port => Ok(port.into()),
     }
-}
-
-pub(crate) fn waitable(receiver: &impl AsFd) -> c_int {
-    receiver.as_fd().as_raw_fd()
 }

@@ -1,6 +1,6 @@
 //! The only code that knows an operating system: what the numbers of kernel objects are. It knows nothing of messages.
 //!
-//! One *backend* is compiled in: `unix`, `macos` or `windows`. This file is the contract: what a backend provides, by name.
+//! One *backend* is compiled in: `linux`, `macos` or `windows`; `unix` is what the first two share. This file is the contract: what a backend provides, by name.
 //!
 //! | item | what it is |
 //! |---|---|
@@ -8,10 +8,13 @@
 //! | [`number`] | the number of a raw handle, if there is one |
 //! | [`waitable`] | what event loops wait for at a receiver, as a C `int` |
 
-#[cfg(all(unix, not(target_os = "macos")))]
+#[cfg(unix)]
 mod unix;
+
 #[cfg(all(unix, not(target_os = "macos")))]
-use unix as backend;
+mod linux;
+#[cfg(all(unix, not(target_os = "macos")))]
+use linux as backend;
 
 #[cfg(target_os = "macos")]
 mod macos;

@@ -1,21 +1,9 @@
-//! Objects are descriptors.
+//! What Linux and macOS share: a descriptor that event loops wait for.
 
-use crate::{code::Failure, object::Object};
 use std::{
     ffi::c_int,
-    os::fd::{AsFd, AsRawFd, RawFd},
+    os::fd::{AsFd, AsRawFd},
 };
-
-pub(super) fn open(object: Object) -> Option<RawFd> {
-    let descriptor = RawFd::try_from(object).ok()?;
-    // SAFETY: only asks; says EBADF of a number that is not open.
-    (unsafe { libc::fcntl(descriptor, libc::F_GETFD) } >= 0).then_some(descriptor)
-}
-
-/// It is never negative.
-pub(crate) fn number(descriptor: RawFd) -> Result<Object, Failure> {
-    Object::try_from(descriptor).map_err(|_| Failure::argument("a negative descriptor"))
-}
 
 pub(crate) fn waitable(receiver: &impl AsFd) -> c_int {
     receiver.as_fd().as_raw_fd()

@@ -2,8 +2,9 @@
 
 pub(crate) use super::unix::{Source, Waiter, object_of, source_in, source_of, symbol, teller};
 
-use ipmb::{Error, MemoryRegion, Object, Resource};
-use std::{io, ptr, sync::Arc};
+use crate::fail::system;
+use ipmb::{Error, MemoryRegion, Object};
+use std::{io, ptr};
 
 /// An object is the descriptor itself.
 pub(crate) struct Carried(Object);
@@ -50,11 +51,8 @@ impl Private {
             )
         };
         if start == libc::MAP_FAILED {
-            let error = Arc::new(io::Error::last_os_error());
-            return Err(match Resource::of(&error) {
-                Some(resource) => Error::Exhausted(resource, error),
-                None => Error::Io("mapping a frozen memory region", error),
-            });
+            let error = io::Error::last_os_error();
+            return Err(system("mapping a frozen memory region", error));
         }
         Ok(Self {
             start: start.cast(),

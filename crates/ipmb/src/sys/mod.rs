@@ -32,7 +32,8 @@
 //!
 //! # Channel
 //!
-//! Ordered packets with handles; nothing ever blocks (`WouldBlock`), and a packet goes whole or not at all.
+//! Ordered packets with handles; nothing waits for the other side (`WouldBlock`), and a packet goes whole or not at all. On macOS a
+//! read may wait, for a bounded time, for whoever else reads the same end.
 //!
 //! * What was sent is still received after the sender closed its end or was killed, and so are the handles. After it, reads
 //!   say the end (a packet of length 0) or an error of which [`is_hangup`] is true.

@@ -6,8 +6,9 @@ use crate::{
         membership::Parked,
         protocol::{LEFT_BYTES, LEFT_HANDLES, LINK_HANDLES, PENDING, ToController},
     },
+    error::Resource,
     label::CODE_MAX,
-    sys::{self, Handle, Memory, Protection, Received},
+    sys::{Handle, Memory, Protection, Received},
 };
 use std::{
     io,
@@ -186,7 +187,7 @@ impl Controller {
 }
 
 fn is_shortage(error: &io::Error) -> bool {
-    sys::exhausted(error).is_some() || error.kind() == io::ErrorKind::OutOfMemory
+    Resource::of(error).is_some()
 }
 
 /// Copies a parked message's selector and payload out of the memory that they came in, one after the other.

@@ -15,10 +15,9 @@
 //! * The kernel of macOS 11 looks into these queues without a lock, while others take packets out. There, nothing is anchored, and
 //!   senders keep their sockets until they have arrived (`handle.rs`).
 //! * Later ones lock the queue, and who reads it at that moment is told that there is nothing (`sblock`): see [`socket::receive`].
-//! * An anchor is a descriptor. If three quarters of the table are taken there is none, and it is as on macOS 11.
+//! * An anchor is a descriptor. If its number would be beyond three quarters of the table there is none, and it is as on macOS 11.
 //! * A process that ends closes its descriptors from the highest number down (`fdt_invalidate`). An anchor's is higher than its
 //!   socket's, so that the other side hears of the end when the socket is closed, and no later.
-//!
 //! * The kernel waits for the lock of an anchored end while it has one that others wait for. So an end that gets handles from
 //!   another anchored one must not end its reading before it is closed, by which the two are parted: see `Channel::close`.
 //!
@@ -220,7 +219,9 @@ mod tests {
     #[test]
     fn a_process_that_ends_closes_an_anchor_after_its_socket() {
         let (sender, _other) = socket::pair().unwrap();
-        if let Some(anchor) = anchor(&sender) {
+        let anchor = anchor(&sender);
+        assert_eq!(anchor.is_some(), is_of_use());
+        if let Some(anchor) = anchor {
             assert!(anchor.as_raw_fd() > sender.as_raw_fd());
         }
     }

@@ -17,7 +17,7 @@ use super::{
     fork::Fd,
     handle::descriptor,
     lock_file::{LockFile, Place, at, has_socket},
-    socket::{BACKLOG, listener},
+    socket::{BACKLOG, accept, listener},
 };
 use crate::sys::Handle;
 use rustix::{
@@ -247,7 +247,10 @@ impl Drop for Seat {
                 let _ = std::fs::remove_file(&self.place.socket);
             }
             let above = self.lock.as_fd().as_raw_fd();
-            let one = |_: &usize| Channel::accept(self.listener.as_fd(), above).is_ok();
+            let one = |_: &usize| {
+                let socket = accept(self.listener.as_fd(), above);
+                socket.map(|socket| dispose_owned([socket])).is_ok()
+            };
             let _ = (0..BACKLOG).take_while(one).count();
         }
         // SAFETY: dropped once, here.

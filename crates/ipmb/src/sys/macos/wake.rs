@@ -104,8 +104,8 @@ impl Ringer {
         let _ = socket::send_bytes(self.rings.as_fd(), &[1]);
     }
 
-    /// Until the bell is first heard, what lies in the end of a channel that is handed over with it stays, whoever has the two;
-    /// or, if the system has no room for that, as long as its sender does.
+    /// Keeps what lies in the end of a channel that is handed over together with the bell, until the bell is first heard, even if
+    /// the sender goes before. If the system has no room for that, it stays only as long as its sender does.
     pub(crate) fn carry(&self, side: &Channel) {
         if anchor::is_of_use()
             && let Err(e) = socket::put(self.rings.as_fd(), side.as_fd())
