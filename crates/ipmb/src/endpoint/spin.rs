@@ -5,7 +5,7 @@
 //! comes after the time is over. So a wait in vain makes the next ones give way, the more of them the more often it happens.
 //!
 //! Where more processes run than there are cores, waits that end in time are a waste, too: the receiver that senders wait for may
-//! share its core with some of them, and everybody loses the time. That shows as well, and asking costs nothing: a sender that
+//! share its core with some of them, and everybody loses the time. That shows as well, and to see it costs nothing: a sender that
 //! comes back late to a look had lost its core to somebody meanwhile. So it gives way for some waits to come, at every look.
 //!
 //! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer, and says less
