@@ -1,5 +1,6 @@
 //! Compares the bare ring with `rtrb`, both over shared memory between two processes: prints how long so many messages
-//! of 16 bytes took, in nanoseconds. `rtrb | ring COUNT`.
+//! of 16 bytes took over each, in nanoseconds. They take turns of some ten milliseconds, since the speed of a machine's memory can change by half from
+//! one second to the next.
 //!
 //! `rtrb` takes its memory from the allocator. This program's allocator takes it from a shared mapping when it is told to, and
 //! the second process is a fork, so both see the ring at the same place.
@@ -14,12 +15,14 @@ use ipmb_bench::{
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::Instant,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::{Duration, Instant},
 };
 
 /// Capacity of both rings in bytes of payload.
 const CAPACITY: usize = 1 << 20;
+/// Messages of a turn: some thirty times around a ring.
+const EACH: u64 = 2_000_000;
 
 /// Where the next shared allocation goes, and where the shared memory ends; zero: not now.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -52,51 +55,54 @@ unsafe impl GlobalAlloc for Allocator {
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let (Some(which), Some(Ok(count))) = (arguments.next(), arguments.next().map(|c| c.parse()))
-    else {
-        eprintln!("usage: rtrb rtrb|ring COUNT");
+    let Some(Ok(count)) = std::env::args().nth(1).map(|count| count.parse::<u64>()) else {
+        eprintln!("usage: rtrb COUNT");
         std::process::exit(2);
     };
-    let memory = Memory::new(RINGS + 4 * CAPACITY);
+    let end_of_ring = RINGS + ring::bytes(CAPACITY);
+    let memory = Memory::new(end_of_ring + 4 * CAPACITY);
     let shared = Shared::map(memory.fd, memory.len);
-    match &*which {
-        "rtrb" => {
-            let (mut producer, mut consumer) = in_shared_memory(&shared);
-            let push = |pair| {
-                let mut pair = pair;
-                while let Err(rtrb::PushError::Full(back)) = producer.push(pair) {
-                    pair = back;
-                    look_away();
-                }
-            };
-            let pop = || loop {
-                match consumer.pop() {
-                    Ok(pair) => return pair,
-                    Err(_) => look_away(),
-                }
-            };
-            play(&shared, count, push, pop);
+    let mut to_ring = Producer::new(&shared, RINGS, CAPACITY);
+    let mut from_ring = Consumer::new(&shared, RINGS, CAPACITY);
+    let (mut to_rtrb, mut from_rtrb) = in_shared_memory(&shared, end_of_ring);
+    let push_ring = |Pair { a, b }: Pair| {
+        while !to_ring.try_push(&a.to_le_bytes(), &b.to_le_bytes()) {
+            look_away();
         }
-        "ring" => {
-            assert!(RINGS + ring::bytes(CAPACITY) <= shared.bytes());
-            let mut producer = Producer::new(&shared, RINGS, CAPACITY);
-            let mut consumer = Consumer::new(&shared, RINGS, CAPACITY);
-            let push = |Pair { a, b }: Pair| {
-                while !producer.try_push(&a.to_le_bytes(), &b.to_le_bytes()) {
-                    look_away();
-                }
-            };
-            let pop = || {
-                while consumer.is_empty() {
-                    look_away();
-                }
-                consumer.pop(Pair::from_bytes)
-            };
-            play(&shared, count, push, pop);
+    };
+    let pop_ring = || {
+        while from_ring.is_empty() {
+            look_away();
         }
-        other => panic!("unknown ring {other}"),
+        from_ring.pop(Pair::from_bytes)
+    };
+    let push_rtrb = |mut pair| {
+        while let Err(rtrb::PushError::Full(back)) = to_rtrb.push(pair) {
+            pair = back;
+            look_away();
+        }
+    };
+    let pop_rtrb = || loop {
+        match from_rtrb.pop() {
+            Ok(pair) => return pair,
+            Err(_) => look_away(),
+        }
+    };
+    let confirmed = &shared.control().confirmed;
+    let turns = count / EACH;
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork");
+    if child == 0 {
+        // SAFETY: a signal that ends this process when the other is gone.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        receive(turns, confirmed, pop_ring, pop_rtrb);
+    } else {
+        let [ring, rtrb] = send(turns, confirmed, push_ring, push_rtrb);
+        println!("{} {}", ring.as_nanos(), rtrb.as_nanos());
     }
+    // SAFETY: the rings belong to both processes, and the memory of one is not the system allocator's: nothing may be dropped.
+    unsafe { libc::_exit(0) };
 }
 
 /// Waits for the other side. Long enough that it does several messages meanwhile: else the figure says which of the two sides of
@@ -108,50 +114,69 @@ fn look_away() {
 }
 
 /// An `rtrb` all of whose memory is shared. It is never dropped.
-fn in_shared_memory(shared: &Shared) -> (rtrb::Producer<Pair>, rtrb::Consumer<Pair>) {
+fn in_shared_memory(shared: &Shared, at: usize) -> (rtrb::Producer<Pair>, rtrb::Consumer<Pair>) {
     let start = shared.start() as usize;
     END.store(start + shared.bytes(), Ordering::Relaxed);
-    NEXT.store(start + RINGS, Ordering::Relaxed);
+    NEXT.store(start + at, Ordering::Relaxed);
     let halves = rtrb::RingBuffer::new(CAPACITY / size_of::<Pair>());
     NEXT.store(0, Ordering::Relaxed);
     halves
 }
 
-/// Sends in this process, receives in a fork.
-fn play(shared: &Shared, count: u64, mut push: impl FnMut(Pair), mut pop: impl FnMut() -> Pair) {
-    let confirmed = &shared.control().confirmed;
-    let warm_up = count / 10;
-    // SAFETY: this process has one thread.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "fork");
-    if child == 0 {
-        // SAFETY: a signal that ends this process when the other is gone.
-        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-        for number in 0..warm_up + count {
-            assert_eq!(pop().check(16), number);
-            if number + 1 == warm_up || number + 1 == warm_up + count {
-                confirmed.store(number + 1, Ordering::Release);
-            }
+/// How long so many turns took, by ring; one more comes first, to warm up.
+fn send(
+    turns: u64,
+    confirmed: &AtomicU64,
+    mut ring: impl FnMut(Pair),
+    mut rtrb: impl FnMut(Pair),
+) -> [Duration; 2] {
+    let mut took = [Duration::ZERO; 2];
+    let mut next = 0;
+    for turn in 0..=turns {
+        let times = [
+            send_some(&mut next, confirmed, &mut ring),
+            send_some(&mut next, confirmed, &mut rtrb),
+        ];
+        if turn > 0 {
+            took[0] += times[0];
+            took[1] += times[1];
         }
-        // SAFETY: nothing is to be cleaned up; the ring belongs to the parent as well.
-        unsafe { libc::_exit(0) };
     }
-    let confirm = |count| {
-        let mut spin = Spin(0);
-        while confirmed.load(Ordering::Acquire) < count {
-            spin.once();
-        }
-    };
-    for number in 0..warm_up {
-        push(Pair::make(number, 16));
-    }
-    confirm(warm_up);
+    took
+}
+
+fn send_some(next: &mut u64, confirmed: &AtomicU64, push: &mut impl FnMut(Pair)) -> Duration {
     let start = Instant::now();
-    for number in warm_up..warm_up + count {
+    let end = *next + EACH;
+    for number in *next..end {
         push(Pair::make(number, 16));
     }
-    confirm(warm_up + count);
-    println!("{}", start.elapsed().as_nanos());
-    // SAFETY: as above; the ring's memory is not the system allocator's, so nothing may be dropped.
-    unsafe { libc::_exit(0) };
+    let mut spin = Spin(0);
+    while confirmed.load(Ordering::Acquire) < end {
+        spin.once();
+    }
+    *next = end;
+    start.elapsed()
+}
+
+fn receive(
+    turns: u64,
+    confirmed: &AtomicU64,
+    mut ring: impl FnMut() -> Pair,
+    mut rtrb: impl FnMut() -> Pair,
+) {
+    let mut next = 0;
+    for _ in 0..=turns {
+        receive_some(&mut next, confirmed, &mut ring);
+        receive_some(&mut next, confirmed, &mut rtrb);
+    }
+}
+
+fn receive_some(next: &mut u64, confirmed: &AtomicU64, pop: &mut impl FnMut() -> Pair) {
+    let end = *next + EACH;
+    for number in *next..end {
+        assert_eq!(pop().check(16), number);
+    }
+    *next = end;
+    confirmed.store(end, Ordering::Release);
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 pub struct MeasureOfRings;
 
 const RINGS: [&str; 2] = ["ring", "rtrb"];
-const COUNT: u64 = 50_000_000;
+const COUNT: u64 = 100_000_000;
 
 impl Row for MeasureOfRings {
     fn id(&self) -> &'static str {
@@ -33,28 +33,38 @@ impl Row for MeasureOfRings {
         }]
     }
 
-    /// A measurement takes a quarter of a second, and one differs from the next by a third.
-    fn rounds(&self, asked: usize) -> usize {
-        5 * asked
+    /// Both in turns, by one program.
+    fn steps(&self) -> Vec<Vec<usize>> {
+        vec![vec![0, 1]]
     }
 
-    fn measure(&self, step: usize, _: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
+    /// The ratio differs by a quarter from one process to the next.
+    fn rounds(&self, asked: usize) -> usize {
+        10 * asked
+    }
+
+    fn measure(&self, _: usize, _: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let count = bench.count(COUNT);
         let own = std::env::current_exe().map_err(|e| e.to_string())?;
         let program = own.with_file_name("rtrb");
         let output = Command::new(&program)
-            .args([RINGS[step], &count.to_string()])
+            .arg(count.to_string())
             .output()
             .map_err(|e| format!("{}: {e}; build all of ipmb-bench", program.display()))?;
         let said = String::from_utf8_lossy(&output.stdout);
-        let elapsed: f64 = said
-            .trim()
-            .parse()
-            .map_err(|_| format!("the rings' program ended with {}", output.status))?;
-        let sample = Sample::new(count as f64 * 1e9 / elapsed);
-        Ok(vec![Sample {
-            sleeps: Some(0.0),
-            ..sample
-        }])
+        let wrong = || format!("the rings' program ended with {}", output.status);
+        let samples = said.split_whitespace().map(|elapsed| {
+            let elapsed: f64 = elapsed.parse().map_err(|_| wrong())?;
+            let sample = Sample::new(count as f64 * 1e9 / elapsed);
+            Ok(Sample {
+                sleeps: Some(0.0),
+                ..sample
+            })
+        });
+        let samples: Vec<Sample> = samples.collect::<Result<_, String>>()?;
+        if samples.len() != RINGS.len() {
+            return Err(wrong());
+        }
+        Ok(samples)
     }
 }
