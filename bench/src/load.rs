@@ -17,10 +17,10 @@ impl Pair {
     /// From sixteen bytes, as the bare ring has them.
     #[inline]
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a word"));
+        let both = u128::from_le_bytes(bytes.try_into().expect("sixteen bytes"));
         Self {
-            a: word(&bytes[..8]),
-            b: word(&bytes[8..]),
+            a: both as u64,
+            b: (both >> 64) as u64,
         }
     }
 }

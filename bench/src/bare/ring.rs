@@ -2,17 +2,15 @@
 
 use super::spin::Spin;
 use crate::shared::Shared;
-use std::{
-    ptr, slice,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{ptr, slice};
 
 const TAIL: usize = 0;
 const HEAD: usize = 256;
 const DATA: usize = 4096;
-/// In front of each record: the bytes of its payload. Records begin at multiples of it.
+/// In front of each record, the bytes of its payload. Records begin at multiples of it.
 const LENGTH: usize = size_of::<u32>();
-/// In place of a length: go on at the start of the ring.
+/// As length: go on at the start of the ring.
 const PAD: u32 = u32::MAX;
 
 /// Bytes of shared memory for a ring of `capacity`, a power of two.
@@ -23,6 +21,7 @@ pub const fn bytes(capacity: usize) -> usize {
 struct Half {
     memory: *mut u8,
     capacity: usize,
+    mask: usize,
     /// This side's index.
     own: u64,
     /// The other side's, as last seen.
@@ -34,12 +33,12 @@ impl Half {
         assert!(capacity.is_power_of_two() && at + bytes(capacity) <= shared.bytes());
         // SAFETY: inside the mapping, which is never unmapped.
         let memory = unsafe { shared.start().add(at) };
-        let [own, other] = [0; 2];
         Self {
             memory,
             capacity,
-            own,
-            other,
+            mask: capacity - 1,
+            own: 0,
+            other: 0,
         }
     }
 
@@ -49,13 +48,12 @@ impl Half {
     }
 
     fn to_end(&self) -> usize {
-        self.capacity - (self.own as usize & (self.capacity - 1))
+        self.capacity - (self.own as usize & self.mask)
     }
 
     fn at(&self) -> *mut u8 {
-        let at = DATA + (self.own as usize & (self.capacity - 1));
         // SAFETY: the masked index lies in the ring.
-        unsafe { self.memory.add(at) }
+        unsafe { self.memory.add(DATA + (self.own as usize & self.mask)) }
     }
 }
 
