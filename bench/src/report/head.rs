@@ -77,7 +77,7 @@ impl fmt::Display for Head {
         writeln!(f, "- {}", versions.join(", "))?;
         writeln!(
             f,
-            "- `{}`: {} rounds in turns, of short measurements two to six times as many, medians",
+            "- `{}`: {} rounds in turns, of short measurements two to ten times as many (P11 and P12: one), medians",
             self.command.trim_end_matches([' ', '-']),
             self.rounds
         )?;

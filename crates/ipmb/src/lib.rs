@@ -47,7 +47,8 @@
 //!   it goes. Set [`Options::controller_affinity`] to false in a process that is debugged or suspended often.
 //! * One thread per process serves its endpoints. On Linux and macOS a second one closes what others handed over and nobody
 //!   asked for, and on macOS a third takes Mach ports in. On Windows further ones, one for 63 handles, wait where there are
-//!   more than 64 handles, or for an event loop. No message passes through them once sender and receiver have met.
+//!   more than 64 handles, or for an event loop. No message passes through them once sender and receiver have met, but for those
+//!   that a leaver had parked.
 //! * After `fork` without `exec`, the child's copies of endpoints and regions return an error `Forked`; join again there.
 //! * The crate logs what goes wrong through the crate `log`, also while an endpoint is locked: a logger that sends its records
 //!   over a bus has to hand them to another thread.

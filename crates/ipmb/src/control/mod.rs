@@ -1,4 +1,5 @@
-//! Membership: who is on the bus, and how two of them get a link. Nothing here is on the path of a message.
+//! Membership: who is on the bus, and how two of them get a link. Of messages
+//! only those pass here that were parked by who left.
 
 mod budget;
 pub(crate) mod bus;

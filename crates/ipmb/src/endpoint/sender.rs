@@ -75,7 +75,8 @@ impl<T> EndpointSender<T> {
     }
 
     /// Lends memory for a message of `size` bytes, to be written where its receiver will read it, and sent as a
-    /// [`BytesMessage`](crate::BytesMessage) with [`Loan::send`]. What is received as a [`BytesView`](crate::BytesView) is then never copied.
+    /// [`BytesMessage`](crate::BytesMessage) with [`Loan::send`]. What is received as a [`BytesView`](crate::BytesView)
+    /// stays there; only what is looked at is copied out.
     ///
     /// Waits while the receiver has not taken 4 MiB of payloads, or it and you hold 32 blocks or 64 MiB (two blocks are
     /// always allowed), at most for `timeout` (`None`: for ever). Where there is no single linked receiver (the first message to

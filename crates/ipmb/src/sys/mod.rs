@@ -2,7 +2,7 @@
 //!
 //! One *backend* is compiled in: `linux`, `macos`, `windows`, or `shell`, which keeps every other system compiling and refuses at run time. This
 //! file is the contract: what a backend provides, by name, and what the rest of the crate relies on. Nothing outside this
-//! folder has a `cfg` of a system; what differs in the public types (`AsFd`, `AsHandle`) is given to them by the macros
+//! folder has a `cfg` of a system, but for `liars` (see `lib.rs`) and one test; what differs in the public types (`AsFd`, `AsHandle`) is given to them by the macros
 //! [`owned_handle_traits`] and [`waitable_traits`]. [`BorrowedWaitable`] is what the latter lend.
 //!
 //! # Handles

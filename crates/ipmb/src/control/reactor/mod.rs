@@ -1,5 +1,6 @@
 //! The serving thread: one per process while it has endpoints. It serves the control channels of all of them and the
-//! controllers that this process hosts, and sleeps when nothing happens. No message of the bus passes through it.
+//! controllers that this process hosts, and sleeps when nothing happens. Of messages only those pass
+//! through it that a leaver had parked.
 
 mod election;
 mod leaving;
