@@ -57,7 +57,7 @@ const BASIC: &[Basic] = &[
         what: "round trip, 16 B struct, 10 ms pauses",
         pattern: Pattern::Asleep,
         size: 16,
-        peers: &[("ipmb", 50), ("futex", 50), ("eventfd", 50)],
+        peers: &[("ipmb", 75), ("futex", 75), ("eventfd", 75)],
         bars: &[Against(&["futex", "eventfd"], 1.25)],
     },
     Basic {
@@ -183,7 +183,7 @@ impl Row for &'static Basic {
         match self.pattern {
             Pattern::OneWay => 2 * asked,
             Pattern::RoundTrip => asked,
-            Pattern::Asleep => 6 * asked,
+            Pattern::Asleep => 4 * asked,
         }
     }
 

@@ -96,7 +96,7 @@ impl Row for Frozen {
                 nobody[0].push(traffic.phase(count)?);
                 victim.signal(libc::SIGSTOP);
                 // The sender to it fills the link and waits.
-                thread::sleep(Duration::from_millis(300));
+                thread::sleep(Duration::from_millis(100));
                 samples.push(traffic.phase(count)?);
                 victim.signal(libc::SIGCONT);
                 thread::sleep(Duration::from_millis(50));
