@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Capacity of both rings in bytes of payload.
+/// Capacity of both rings in bytes; ours keeps its lengths in it, too.
 const CAPACITY: usize = 1 << 20;
 /// Messages of a turn: some thirty times around a ring.
 const EACH: u64 = 2_000_000;
@@ -55,8 +55,11 @@ unsafe impl GlobalAlloc for Allocator {
 static ALLOCATOR: Allocator = Allocator;
 
 fn main() {
-    let Some(Ok(count)) = std::env::args().nth(1).map(|count| count.parse::<u64>()) else {
-        eprintln!("usage: rtrb COUNT");
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|count| count.parse::<u64>().ok());
+    let Some(count) = count.filter(|count| *count > 0 && count.is_multiple_of(EACH)) else {
+        eprintln!("usage: rtrb COUNT, a multiple of {EACH}");
         std::process::exit(2);
     };
     let end_of_ring = RINGS + ring::bytes(CAPACITY);
