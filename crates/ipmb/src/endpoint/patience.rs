@@ -4,6 +4,7 @@ use super::{
     biased::Guard,
     core::Core,
     outbox::{Attempt, Outbox, io_error},
+    spin::{NAP, others_ran},
 };
 use crate::{
     SendError,
@@ -247,13 +248,17 @@ fn spin_for_space(core: &Core, target: u64, lack: &Lack, time: Duration, until: 
             return false;
         }
         looks += 1;
-        let gives_way = link.spin.gives_way(looks);
+        let (gives_way, crowded) = (link.spin.gives_way(looks), link.spin.is_crowded());
         drop(outbox);
         // To wait for the lock is neither to give way nor to lose the core.
         before = Instant::now();
         if gives_way {
             sys::yield_now();
-            gave_way = Some(before.elapsed());
+            let took = before.elapsed();
+            gave_way = Some(took);
+            if crowded && others_ran(took) {
+                std::thread::sleep(until.saturating_duration_since(now).min(NAP));
+            }
         }
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! Where more processes run than there are cores, waits that end in time are a waste, too: the receiver that senders wait for may
 //! share its core with some of them, and everybody loses the time. That shows as well, and to see it costs nothing: a sender that
-//! comes back late to a look had lost its core to somebody meanwhile. So it gives way for some waits to come, at every look.
+//! comes back late to a look had lost its core to somebody meanwhile. So it gives way for some waits to come, at every look, and
+//! if others did run, it naps: while it is not ready to run, the receiver has a core more often, and empties more of the ring at a time.
 //!
 //! Beside a large message the other side copies as long as this one just did, or will: a wait for that may take longer, and says less
 //! when it is in vain. But a side that gave way and is back at once knows that the other one does not copy here.
@@ -31,6 +32,9 @@ const AWAY: Duration = Duration::from_micros(100);
 /// Waits to come that give way then, at every look, until one is back before `ALONE` and nobody ran.
 const CROWDED: u32 = 64;
 const ALONE: Duration = Duration::from_micros(4);
+/// What it naps for then. In that time a receiver takes hundreds of small messages from each of eight senders, and as a rule not all that
+/// a ring holds.
+pub(crate) const NAP: Duration = Duration::from_micros(200);
 
 #[derive(Debug)]
 pub(crate) struct Spin {
@@ -86,7 +90,7 @@ impl Spin {
     /// Whether to give way after so many looks of a wait. Once is enough, as a rule: the other side then runs until it waits.
     /// Where others came first, after twice as many again.
     pub(crate) fn gives_way(&self, looks: u32) -> bool {
-        self.crowded > 0 && !self.is_large() || self.giving_way > 0 && looks.is_power_of_two()
+        self.is_crowded() || self.giving_way > 0 && looks.is_power_of_two()
     }
 
     /// So long it was since the last look, and nobody was given way to.
@@ -98,13 +102,18 @@ impl Spin {
 
     /// Giving way took so long. If the other side had used this core to copy a large message, it would have taken longer.
     pub(crate) fn gave_way(&mut self, took: Duration) {
-        if took < ALONE {
+        if !others_ran(took) {
             self.crowded = 0;
         }
         if self.is_large() && took < self.copy / 32 {
             self.giving_way = 0;
             self.next = (self.next / 4).max(GIVE_WAY[0]);
         }
+    }
+
+    /// Whether others want the core, as far as is known.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded > 0 && !self.is_large()
     }
 
     /// Beside a large message a wait may be in vain though the other side runs.
@@ -160,6 +169,11 @@ impl Spin {
     }
 }
 
+/// Whether somebody else ran on the core while this side gave it away for so long.
+pub(crate) fn others_ran(took: Duration) -> bool {
+    took >= ALONE
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,7 +210,7 @@ mod tests {
         let mut spin = Spin::for_space(MOST);
         spin.begin(0);
         spin.looked_again(AWAY);
-        assert!(!spin.gives_way(1));
+        assert!(!spin.is_crowded());
         for others_are_gone in [false, true] {
             spin.looked_again(2 * AWAY);
             let mut given = 0;
@@ -212,6 +226,7 @@ mod tests {
                 spin.paid();
             }
             assert_eq!(given, if others_are_gone { 1 } else { CROWDED });
+            assert!(!spin.is_crowded());
         }
         spin.begin(1 << 20);
         spin.looked_again(2 * AWAY);
