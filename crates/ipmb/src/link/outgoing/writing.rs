@@ -7,10 +7,13 @@ use crate::{
         pool::Lease,
         runs::{Origin, Run},
     },
-    sync::copy_to_shared,
+    sync::{copy_to_shared, prefetch_to_write},
     sys::{self, AsHandle, BorrowedHandle},
 };
 use std::{io, sync::Arc, time::Instant};
+
+/// So many bytes before they are written their cache line is asked for: it is the receiver's, who read it a round ago.
+const AHEAD: u64 = 256;
 
 impl Outgoing {
     /// Whether a payload of so many bytes goes into the ring itself.
@@ -46,6 +49,11 @@ impl Outgoing {
             return false;
         }
         last.end = at.wrapping_add(size);
+        if self.write.free() > 2 * AHEAD {
+            let ahead = self.write.offset(at.wrapping_add(AHEAD));
+            // SAFETY: an offset lies inside the ring.
+            prefetch_to_write(unsafe { self.records.ring().add(ahead) });
+        }
         self.put_bytes(offset, &RecordHead::plain(len as u32).to_ne_bytes());
         self.put_bytes(offset + WORD, head);
         if !tail.is_empty() {
