@@ -47,6 +47,11 @@ impl Usage {
         usage
     }
 
+    pub fn add(&mut self, more: Self) {
+        self.cpu_ns += more.cpu_ns;
+        self.sleeps += more.sleeps;
+    }
+
     pub fn since(self, before: Self) -> Self {
         Self {
             cpu_ns: self.cpu_ns - before.cpu_ns,

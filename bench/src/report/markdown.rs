@@ -44,7 +44,7 @@ fn said(verdict: &Verdict) -> String {
     match verdict.met {
         Some(true) => "met".into(),
         Some(false) => "**not met**".into(),
-        None => "beyond the bare ring, whose bar counts alone".into(),
+        None => "beyond the bare mechanism".into(),
     }
 }
 

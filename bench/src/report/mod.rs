@@ -36,7 +36,7 @@ pub struct Verdict {
     pub seen: String,
     /// What it has to be.
     pub bar: String,
-    /// `None`: another bar counts instead.
+    /// `None`: the bare mechanism does not reach it either.
     pub met: Option<bool>,
 }
 
@@ -123,6 +123,23 @@ impl Measured {
                     met: (met || !beyond).then_some(met),
                 };
                 Some((by.clone(), verdict))
+            }
+            Bar::Growth {
+                of,
+                against,
+                ratio,
+                bare,
+            } => {
+                let seen = self.figure(of)? / self.figure(against)?;
+                let bare = self.figure(bare[0])? / self.figure(bare[1])?;
+                let met = seen <= *ratio;
+                let beyond = bare > *ratio && seen <= bare;
+                let verdict = Verdict {
+                    seen: format!("{of} ÷ this = {seen:.2} (bare: {bare:.2})"),
+                    bar: format!("≤ {ratio}"),
+                    met: (met || !beyond).then_some(met),
+                };
+                Some((against.clone(), verdict))
             }
             Bar::Plus { of, against, more } => {
                 let line = self.lines.iter().find(|l| l.line.by == *of)?;

@@ -71,6 +71,27 @@ fn a_multiple_that_the_bare_ring_does_not_reach_is_no_bar() {
 }
 
 #[test]
+fn a_growth_is_excused_only_by_a_larger_one_of_the_bare_mechanism() {
+    for (ours, bare, met) in [
+        (11.9, 1.0, Some(true)),
+        (11.9, 2.0, Some(true)),
+        (12.5, 1.3, None),
+        (13.5, 1.3, Some(false)),
+        (12.5, 1.1, Some(false)),
+    ] {
+        let figures = [("a", 10.0), ("b", ours), ("bare a", 1.0), ("bare b", bare)];
+        let bar = Bar::Growth {
+            of: "b".into(),
+            against: "a".into(),
+            ratio: 1.2,
+            bare: ["bare b", "bare a"],
+        };
+        let verdicts = judged(Unit::Nanoseconds, &figures, bar);
+        assert_eq!(verdicts, [("a".into(), met)]);
+    }
+}
+
+#[test]
 fn a_void_line_is_compared_with_nothing() {
     let mut row = Measured {
         id: "P",

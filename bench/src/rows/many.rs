@@ -141,8 +141,7 @@ impl Row for &'static Many {
         let mut all_used = Usage::default();
         for actor in &mut many {
             let (_, used) = actor.hear::<(u64, Usage)>()?;
-            all_used.cpu_ns += used.cpu_ns;
-            all_used.sleeps += used.sleeps;
+            all_used.add(used);
         }
         let messages = (job.count * MANY as u64) as f64;
         let [sent, received] = match self.shape {

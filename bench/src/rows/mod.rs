@@ -73,6 +73,13 @@ pub enum Bar {
         ratio: f64,
         bare: Option<&'static str>,
     },
+    /// At most so many times another. Where the bare mechanism's own ratio of two such lines is larger, it is out of reach.
+    Growth {
+        of: String,
+        against: String,
+        ratio: f64,
+        bare: [&'static str; 2],
+    },
     /// At most so much more than another.
     Plus {
         of: String,

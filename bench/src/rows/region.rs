@@ -15,6 +15,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
+    ops::Range,
     os::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::fs::FileExt,
@@ -27,18 +28,23 @@ use std::{
 pub struct Regions;
 
 /// The last two show what of it is the kernel's: its own shared memory over a socket that the receiver asks again and again.
-const LINES: [(&str, usize, Peer); 7] = [
-    ("4 KiB", 4 << 10, Peer::Ipmb),
-    ("256 KiB", 256 << 10, Peer::Ipmb),
-    ("16 MiB", 16 << 20, Peer::Ipmb),
-    ("256 MiB", 256 << 20, Peer::Ipmb),
-    ("1 GiB", 1 << 30, Peer::Ipmb),
-    ("4 KiB, bare memfd", 4 << 10, Peer::Bare),
-    ("1 GiB, bare memfd", 1 << 30, Peer::Bare),
+const LINES: [(&str, usize); 7] = [
+    ("4 KiB", 4 << 10),
+    ("256 KiB", 256 << 10),
+    ("16 MiB", 16 << 20),
+    ("256 MiB", 256 << 20),
+    ("1 GiB", 1 << 30),
+    ("4 KiB, bare memfd", 4 << 10),
+    ("1 GiB, bare memfd", 1 << 30),
 ];
-/// Enough of them that it does not matter on which cores the system starts the two: on one, a hand-over takes twice as long, and
-/// they stay there for some milliseconds.
+/// By whom which of the lines are measured, in turns between the same two processes: how long a hand-over takes differs from one pair
+/// to the next by more than from one size to the next.
+const STEPS: [(Peer, Range<usize>); 2] = [(Peer::Ipmb, 0..5), (Peer::Bare, 5..7)];
+/// Of each size. Enough of them that it does not matter on which cores the system starts the two: on one, a hand-over takes twice as
+/// long, and they stay there for some milliseconds.
 const COUNT: u64 = 10_000;
+/// Hand-overs of one size before those of the next.
+const TURN: u64 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 enum Peer {
@@ -51,11 +57,12 @@ pub struct Job {
     peer: Peer,
     sockets: [i32; 2],
     bus: String,
-    size: usize,
+    sizes: Vec<usize>,
     count: u64,
     memory: i32,
 }
 
+/// What a side says of one size.
 #[derive(Default, Serialize, Deserialize)]
 struct Said {
     times: Times,
@@ -68,7 +75,7 @@ impl Row for Regions {
     }
 
     fn lines(&self) -> Vec<Line> {
-        let line = |(by, ..): (&str, usize, Peer)| Line {
+        let line = |(by, _): (&str, usize)| Line {
             what: "region handed over, mapped, one byte read".into(),
             by: by.into(),
             unit: Unit::Nanoseconds,
@@ -77,26 +84,29 @@ impl Row for Regions {
     }
 
     fn bars(&self) -> Vec<Bar> {
-        vec![Bar::Ratio {
+        vec![Bar::Growth {
             of: "1 GiB".into(),
-            against: vec!["4 KiB".into()],
-            at_least: false,
+            against: "4 KiB".into(),
             ratio: 1.2,
-            bare: None,
+            bare: ["1 GiB, bare memfd", "4 KiB, bare memfd"],
         }]
+    }
+
+    fn steps(&self) -> Vec<Vec<usize>> {
+        STEPS.map(|(_, lines)| lines.collect()).into()
     }
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let memory = Memory::new(RINGS);
         let pair = SocketPair::new();
-        let (_, size, peer) = LINES[step];
+        let (peer, lines) = STEPS[step].clone();
         let bus = format!("{}.region.{step}.{round}", bench.bus);
         let job = Job {
             peer,
             sockets: pair.0,
             bus: bus.clone(),
-            size,
-            count: bench.count(COUNT),
+            sizes: LINES[lines].iter().map(|(_, size)| *size).collect(),
+            count: bench.count(COUNT).next_multiple_of(TURN),
             memory: memory.fd,
         };
         let host = || member::start(&bus, "controller");
@@ -105,14 +115,15 @@ impl Row for Regions {
         receiver.ready()?;
         let mut sender = Actor::start(&Role::Region(job.clone(), true))?;
         drop(pair);
-        let [sent, received] = [sender.hear::<Said>()?, receiver.hear::<Said>()?];
+        let [sent, received] = [sender.hear::<Vec<Said>>()?, receiver.hear::<Vec<Said>>()?];
         let count = job.count as f64;
-        Ok(vec![Sample {
+        let sample = |(sent, received): (Said, Said)| Sample {
             cpu: Some([sent.usage, received.usage].map(|u| u.cpu_ns as f64 / count)),
             sleeps: Some(received.usage.sleeps as f64 / count),
             times: sent.times.clone(),
             ..Sample::new(sent.times.at(0.5))
-        }])
+        };
+        Ok(sent.into_iter().zip(received).map(sample).collect())
     }
 }
 
@@ -120,8 +131,8 @@ impl Row for Regions {
 trait Way {
     /// What the receiver lets go of in the end.
     type Given;
-    /// Hands it over. Returns when that began.
-    fn send(&mut self, number: u64) -> Instant;
+    /// Hands over the one of this index. Returns when that began.
+    fn send(&mut self, which: usize, number: u64) -> Instant;
     /// Waits for it, maps it, and reads the byte in the middle.
     fn recv(&mut self, size: usize) -> (u64, u8, Self::Given);
 }
@@ -130,15 +141,15 @@ struct Bus {
     sender: ipmb::EndpointSender<u64>,
     receiver: ipmb::EndpointReceiver<u64>,
     there: &'static str,
-    region: ipmb::MemoryRegion,
+    regions: Vec<ipmb::MemoryRegion>,
 }
 
 impl Way for Bus {
     type Given = ipmb::Message<u64>;
 
-    fn send(&mut self, number: u64) -> Instant {
+    fn send(&mut self, which: usize, number: u64) -> Instant {
         let mut message = ipmb::Message::new(ipmb::Selector::unicast(self.there), number);
-        let region = self.region.clone().expect("clone");
+        let region = self.regions[which].clone().expect("clone");
         message.memory_regions.push(region);
         let start = Instant::now();
         self.sender.send(message).expect("send");
@@ -156,7 +167,7 @@ impl Way for Bus {
 
 struct Bare {
     socket: Socket,
-    file: File,
+    files: Vec<File>,
 }
 
 struct Mapping {
@@ -175,9 +186,9 @@ impl Drop for Mapping {
 impl Way for Bare {
     type Given = Mapping;
 
-    fn send(&mut self, number: u64) -> Instant {
+    fn send(&mut self, which: usize, number: u64) -> Instant {
         let start = Instant::now();
-        self.socket.put(number, self.file.as_fd());
+        self.socket.put(number, self.files[which].as_fd());
         start
     }
 
@@ -216,36 +227,42 @@ impl Job {
     /// Plays one side, in a child.
     pub fn play(&self, sends: bool) {
         let (here, there) = names(sends);
+        let sizes = self.sizes.iter().filter(|_| sends);
         match self.peer {
             Peer::Ipmb => {
                 let options = ipmb::Options::new(&*self.bus, ipmb::label!(here), TOKEN);
                 let (sender, receiver) = ipmb::join::<u64, u64>(options, SOON).expect("join");
-                let mut region = ipmb::MemoryRegion::new(if sends { self.size } else { 1 });
-                region.map(..).expect("map").fill(7);
-                region.unmap();
+                let written = |size: &usize| {
+                    let mut region = ipmb::MemoryRegion::new(*size);
+                    region.map(..).expect("map").fill(7);
+                    region.unmap();
+                    region
+                };
                 let bus = Bus {
                     sender,
                     receiver,
                     there,
-                    region,
+                    regions: sizes.map(written).collect(),
                 };
                 self.go(sends, bus);
             }
             Peer::Bare => {
-                // SAFETY: the name ends with NUL; the descriptor is ours, or none.
-                let file = unsafe {
-                    let file = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
-                    assert!(file >= 0, "memfd_create");
-                    File::from_raw_fd(file)
-                };
-                if sends {
+                let written = |size: &usize| {
+                    // SAFETY: the name ends with NUL; the descriptor is ours, or none.
+                    let file = unsafe {
+                        let file = libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC);
+                        assert!(file >= 0, "memfd_create");
+                        File::from_raw_fd(file)
+                    };
                     let page = [7; 4 << 10];
-                    for at in (0..self.size).step_by(page.len()) {
+                    for at in (0..*size).step_by(page.len()) {
                         file.write_all_at(&page, at as u64).expect("write");
                     }
-                }
+                    file
+                };
                 let socket = Socket(self.sockets[usize::from(!sends)]);
-                self.go(sends, Bare { socket, file });
+                let files = sizes.map(written).collect();
+                self.go(sends, Bare { socket, files });
             }
         }
     }
@@ -255,38 +272,43 @@ impl Job {
         let confirmed = &shared.control().confirmed;
         // The receiver has let go of so many: what that takes is no part of handing the next one over.
         let let_go = shared.word(0);
-        let warm_up = self.count / 10;
-        let mut usage = Usage::now();
-        let mut times = Times::default();
         if !sends {
             say(&());
         }
-        for number in 0..warm_up + self.count {
-            if number == warm_up {
-                usage = Usage::now();
-            }
-            if !sends {
-                let (seen, byte, given) = way.recv(self.size);
-                assert_eq!((seen, byte), (number, 7));
-                confirmed.store(number + 1, Ordering::Release);
-                drop(given);
-                let_go.store(number as u32 + 1, Ordering::Release);
-                continue;
-            }
-            let mut spin = Spin(0);
-            while u64::from(let_go.load(Ordering::Acquire)) < number {
-                spin.once();
-            }
-            let start = way.send(number);
-            let mut spin = Spin(0);
-            while confirmed.load(Ordering::Acquire) <= number {
-                spin.once();
-            }
-            if number >= warm_up {
-                times.record(start.elapsed());
+        let turns = self.count / TURN;
+        let warm_up = turns.div_ceil(10);
+        let mut said: Vec<Said> = self.sizes.iter().map(|_| Said::default()).collect();
+        let mut numbers = 0..;
+        for turn in 0..warm_up + turns {
+            for (which, (size, said)) in self.sizes.iter().zip(&mut said).enumerate() {
+                let usage = Usage::now();
+                for number in numbers.by_ref().take(TURN as usize) {
+                    if !sends {
+                        let (seen, byte, given) = way.recv(*size);
+                        assert_eq!((seen, byte), (number, 7));
+                        confirmed.store(number + 1, Ordering::Release);
+                        drop(given);
+                        let_go.store(number as u32 + 1, Ordering::Release);
+                        continue;
+                    }
+                    let mut spin = Spin(0);
+                    while u64::from(let_go.load(Ordering::Acquire)) < number {
+                        spin.once();
+                    }
+                    let start = way.send(which, number);
+                    let mut spin = Spin(0);
+                    while confirmed.load(Ordering::Acquire) <= number {
+                        spin.once();
+                    }
+                    if turn >= warm_up {
+                        said.times.record(start.elapsed());
+                    }
+                }
+                if turn >= warm_up {
+                    said.usage.add(Usage::now().since(usage));
+                }
             }
         }
-        let usage = Usage::now().since(usage);
-        say(&Said { times, usage });
+        say(&said);
     }
 }
