@@ -20,7 +20,7 @@ use std::{
 pub struct Objects;
 
 const PEERS: [&str; 2] = ["ipmb", "SCM_RIGHTS"];
-const COUNT: u64 = 200_000;
+const COUNT: u64 = 100_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
@@ -53,6 +53,11 @@ impl Row for Objects {
             ratio: 0.6,
             bare: None,
         }]
+    }
+
+    /// Either figure goes up and down by a quarter from one pair of processes to the next.
+    fn rounds(&self, asked: usize) -> usize {
+        4 * asked
     }
 
     fn measure(&self, step: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
