@@ -73,7 +73,8 @@ pub enum Bar {
         ratio: f64,
         bare: Option<&'static str>,
     },
-    /// At most so many times another. Where the bare mechanism's own ratio of two such lines is larger, it is out of reach.
+    /// At most so many times another. Where the bare mechanism's own ratio of two such lines is over that, too, and ours is not above it,
+    /// the bar is out of reach.
     Growth {
         of: String,
         against: String,

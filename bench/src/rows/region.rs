@@ -20,8 +20,8 @@ use std::{
         fd::{AsFd, AsRawFd, FromRawFd, OwnedFd},
         unix::fs::FileExt,
     },
-    sync::atomic::Ordering,
-    time::Instant,
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 /// The times of handing over a region of which all pages were written, until the other side has mapped it and read a byte.
@@ -284,24 +284,12 @@ impl Job {
                 let usage = Usage::now();
                 for number in numbers.by_ref().take(TURN as usize) {
                     if !sends {
-                        let (seen, byte, given) = way.recv(*size);
-                        assert_eq!((seen, byte), (number, 7));
-                        confirmed.store(number + 1, Ordering::Release);
-                        drop(given);
-                        let_go.store(number as u32 + 1, Ordering::Release);
+                        take(&mut way, number, *size, confirmed, let_go);
                         continue;
                     }
-                    let mut spin = Spin(0);
-                    while u64::from(let_go.load(Ordering::Acquire)) < number {
-                        spin.once();
-                    }
-                    let start = way.send(which, number);
-                    let mut spin = Spin(0);
-                    while confirmed.load(Ordering::Acquire) <= number {
-                        spin.once();
-                    }
+                    let time = hand_over(&mut way, number, which, confirmed, let_go);
                     if turn >= warm_up {
-                        said.times.record(start.elapsed());
+                        said.times.record(time);
                     }
                 }
                 if turn >= warm_up {
@@ -311,4 +299,33 @@ impl Job {
         }
         say(&said);
     }
+}
+
+/// The receiver's part of a hand-over: it says when it has read, and when it has let go.
+fn take(way: &mut impl Way, number: u64, size: usize, confirmed: &AtomicU64, let_go: &AtomicU32) {
+    let (seen, byte, given) = way.recv(size);
+    assert_eq!((seen, byte), (number, 7));
+    confirmed.store(number + 1, Ordering::Release);
+    drop(given);
+    let_go.store(number as u32 + 1, Ordering::Release);
+}
+
+/// The sender's part: how long it took until the receiver had read, from when it had let go of the one before.
+fn hand_over(
+    way: &mut impl Way,
+    number: u64,
+    which: usize,
+    confirmed: &AtomicU64,
+    let_go: &AtomicU32,
+) -> Duration {
+    let mut spin = Spin(0);
+    while u64::from(let_go.load(Ordering::Acquire)) < number {
+        spin.once();
+    }
+    let start = way.send(which, number);
+    let mut spin = Spin(0);
+    while confirmed.load(Ordering::Acquire) <= number {
+        spin.once();
+    }
+    start.elapsed()
 }
