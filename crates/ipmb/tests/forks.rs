@@ -9,8 +9,10 @@ mod common;
 use common::{Peer, SOON, alone, join, listen, name, role, say, skip};
 use ipmb::{Error, MemoryRegion, MemoryRegistry, Message, RecvError, Selector, SendError, label};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous},
     net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, send, socketpair},
+    pipe::pipe,
 };
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -57,6 +59,50 @@ fn an_endpoint_of_the_parent_works_in_a_forked_child() {
         .send(Message::new(Selector::unicast("test"), 2))
         .expect("done");
     assert_eq!(receiver.recv(SOON).expect("done").payload, 2);
+}
+
+/// Of messages of one handle each that wait in line, the handles come in together.
+#[test]
+fn what_came_for_messages_in_line_stays_open_in_a_child_or_after_the_receiver() {
+    if !alone("what_came_for_messages_in_line_stays_open_in_a_child_or_after_the_receiver") {
+        return;
+    }
+    let bus = name("line");
+    let (sender, _own) = join::<u64, u64>(&bus, label!("from"));
+    let (other, receiver) = join::<u64, u64>(&bus, label!("to"));
+    let ends = [0, 1, 2, 3].map(|n| {
+        let (read, write) = pipe().expect("pipe");
+        let mut message = Message::new(Selector::unicast("to"), n);
+        message.objects.push(ipmb::Object::from(write));
+        sender.send(message).expect("sent");
+        read
+    });
+    let first = receiver.recv(SOON).expect("received");
+    assert_eq!((first.payload, first.objects.len()), (0, 1));
+    // SAFETY: the child only sleeps, and ends by itself if nobody ends it.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        // SAFETY: as above.
+        unsafe {
+            libc::sleep(15);
+            libc::_exit(0);
+        }
+    }
+    drop((other, receiver));
+    for end in &ends[1..] {
+        let mut ended = [PollFd::new(end, PollFlags::empty())];
+        let timeout = Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
+        assert_eq!(poll(&mut ended, Some(&timeout)), Ok(1));
+        assert_eq!(ended[0].revents(), PollFlags::HUP);
+    }
+    // SAFETY: ends the child of above, and waits for it.
+    unsafe {
+        assert_eq!(libc::kill(child, libc::SIGKILL), 0);
+        assert_eq!(libc::waitpid(child, std::ptr::null_mut(), 0), child);
+    }
 }
 
 /// The handles of the parent's threads mean nothing in the child, or threads of its own: the system gives the numbers out again.

@@ -426,6 +426,53 @@ fn senders_that_left_keep_handles_until_their_messages_are_received() {
     }
 }
 
+/// Handles of messages in line come in together: as many as there is room for.
+#[test]
+fn a_shortage_among_messages_in_line_loses_some_or_swaps_what_comes_with_them() {
+    let test = "a_shortage_among_messages_in_line_loses_some_or_swaps_what_comes_with_them";
+    if lacks(common::FILLS_TABLES, test, common::TABLES) || !alone(test) {
+        return;
+    }
+    let bus = name("line");
+    let (sender, _r) = join::<Any, Any>(&bus, label!("from"));
+    let (_s, receiver) = join::<Any, Any>(&bus, label!("to"));
+    for room in 0..12 {
+        for n in 0..20 {
+            let mut message = number("to", n);
+            let mut region = MemoryRegion::new(4096);
+            region.map(..).unwrap()[0] = n as u8;
+            message.memory_regions.push(region);
+            sender.send(message).unwrap();
+        }
+        let mut hoard = Vec::new();
+        while let Ok(file) = std::fs::File::open(common::ANY_FILE) {
+            hoard.push(file);
+        }
+        hoard.truncate(hoard.len() - room);
+        let mut messages = Vec::new();
+        let shortage = loop {
+            match receiver.recv(SOON) {
+                Ok(message) => messages.push(message),
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(
+            shortage,
+            RecvError::Exhausted(ipmb::Resource::Handles, _)
+        ));
+        assert!(messages.len() <= room, "{} of {room}", messages.len());
+        drop(hoard);
+        messages.extend((messages.len()..20).map(|_| receiver.recv(SOON).unwrap()));
+        for (n, mut message) in messages.into_iter().enumerate() {
+            assert_eq!(message.payload, Any::Number(n as u64));
+            let [region] = &mut *message.memory_regions else {
+                panic!("{n} has another number of regions");
+            };
+            assert_eq!(region.map(..).unwrap()[0], n as u8);
+        }
+    }
+}
+
 #[test]
 fn a_shortage_of_descriptors_loses_a_message() {
     if lacks(

@@ -73,6 +73,7 @@ const NEEDED: &[libc::c_long] = &[
     libc::SYS_read,
     libc::SYS_statx,
     // Those that may be missing.
+    libc::SYS_recvmmsg,
     libc::SYS_membarrier,
     libc::SYS_pidfd_open,
     libc::SYS_set_robust_list,
@@ -138,6 +139,7 @@ fn missing(role: &str) -> Vec<libc::c_long> {
         .map(|name| match name {
             "pidfd_open" => libc::SYS_pidfd_open,
             "membarrier" => libc::SYS_membarrier,
+            "recvmmsg" => libc::SYS_recvmmsg,
             "set_robust_list" => libc::SYS_set_robust_list,
             "epoll_pwait2" => libc::SYS_epoll_pwait2,
             "openat" => libc::SYS_openat,
@@ -285,6 +287,23 @@ fn ask(peer: &mut Peer, (sender, receiver): &Ends) {
     peer.expect("echoed");
 }
 
+/// The same with a descriptor each, all in line before the peer looks.
+fn ask_in_line(peer: &mut Peer, (sender, receiver): &Ends) {
+    for n in 0..5 {
+        let mut message = Message::new(Selector::unicast("peer"), Any::Number(n));
+        message
+            .objects
+            .push(Object::from(receiver_handle(receiver)));
+        sender.send(message).expect("send");
+    }
+    peer.tell("echo 5");
+    for n in 0..5 {
+        let back = receiver.recv(SOON).expect("echo");
+        assert_eq!((back.payload, back.objects.len()), (Any::Number(n), 1));
+    }
+    peer.expect("echoed");
+}
+
 /// Sends the peer a socket with a message of a type that it does not take: it is thrown away there.
 fn hand_over_a_socket(bus: &str) {
     #[derive(Debug, MessageBox)]
@@ -314,6 +333,7 @@ fn assert_lives(role: &str) {
     let ends = guest(&bus, "test");
     serve(&mut peer, &ends, "test");
     ask(&mut peer, &ends);
+    ask_in_line(&mut peer, &ends);
     hand_over_a_socket(&bus);
     ask(&mut peer, &ends);
     host.kill();
@@ -357,6 +377,7 @@ fn a_member_hangs_when_a_sandbox_takes_away_what_it_used() {
         "membarrier",
         "pidfd_open set_robust_list",
         "statx newfstatat",
+        "recvmmsg",
     ] {
         assert_lives(&format!("sandboxed without {calls}"));
     }

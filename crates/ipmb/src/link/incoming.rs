@@ -14,8 +14,8 @@ use super::{
 use crate::{
     sync::{Ordering, copy_from_shared, load_shared},
     sys::{
-        self, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Received, Ringer,
-        fences_reach_us,
+        self, Ahead, AsHandle, Bell, Channel, Handle, Mapping, Memory, Protection, Received,
+        Ringer, fences_reach_us,
     },
 };
 use std::{io, ptr::NonNull, sync::Arc};
@@ -111,6 +111,8 @@ pub(crate) struct Incoming {
     uses: [u32; BLOCKS],
     /// Handles of the record at the head; not yet all of them after a shortage.
     handles: Received,
+    /// Those of records behind it.
+    ahead: Ahead,
     /// Messages until the sender need not fence any more.
     until_hot: u32,
     can_be_fast: bool,
@@ -206,6 +208,7 @@ impl Incoming {
             blocks: Vec::new(),
             uses: [0; BLOCKS],
             handles: Received::default(),
+            ahead: Ahead::default(),
             until_hot: HOT,
             can_be_fast: facts.flags & FENCES_REACH_WRITER != 0,
             rung_in_vain: (facts.start, 0),
@@ -381,9 +384,14 @@ impl Incoming {
         } else if head.has_attachments {
             let mut number = [0; 8];
             self.copy(at, &mut number);
-            let count = usize::from(fresh) + usize::from(head.objects) + usize::from(head.regions);
+            let count = usize::from(fresh) + head.handles();
             let number = u64::from_le_bytes(number);
-            match side::take(&self.side, number, count, &mut self.handles) {
+            let behind = match count {
+                1 => self.alike_behind(head.size()),
+                _ => 0,
+            };
+            let (ahead, handles) = (&mut self.ahead, &mut self.handles);
+            match side::take(&self.side, ahead, behind, number, count, handles) {
                 Ok(()) => {}
                 Err(TakeError::Exhausted(e)) => return Err(Trouble::Exhausted(e)),
                 Err(TakeError::Broken(why)) => return Err(Trouble::Broken(why)),
@@ -411,6 +419,24 @@ impl Incoming {
         record.has_handles = !self.handles.is_empty();
         self.attached = Some(self.read.head());
         Ok(())
+    }
+
+    /// How many records follow the first `size` bytes that have one handle each and no block, as far as the sender's index was
+    /// seen. That is what it has written there now, and need not be so any more when they are read.
+    fn alike_behind(&self, size: u64) -> usize {
+        let end = self.read.available().min(self.read.contiguous());
+        let mut at = size;
+        let mut count = 0;
+        while count < sys::AHEAD_MAX && at + WORD as u64 <= end {
+            // SAFETY: the head and the sizes of records are multiples of 8, so a word lies there whole.
+            let word = unsafe { load_shared(self.at(at as usize).cast()) };
+            match RecordHead::from_word(word) {
+                Some(next) if next.kind == Kind::Inline && next.handles() == 1 => at += next.size(),
+                _ => break,
+            }
+            count += 1;
+        }
+        count
     }
 
     /// Where a block is mapped, and its size; the first of the handles is its memory if it is fresh. It is not mapped if it is

@@ -303,6 +303,12 @@ impl RecordHead {
         WORD + if self.has_uuid { UUID } else { 0 } + if self.has_attachments { 8 } else { 0 }
     }
 
+    /// Objects and regions.
+    #[inline]
+    pub(crate) fn handles(self) -> usize {
+        usize::from(self.objects) + usize::from(self.regions)
+    }
+
     /// Bytes of the whole record.
     #[inline]
     pub(crate) fn size(self) -> u64 {

@@ -1,6 +1,6 @@
 //! The packets of a link's side channel.
 
-use crate::sys::{BorrowedHandle, Channel, MAX_HANDLES, Received};
+use crate::sys::{AHEAD_SIZE, Ahead, BorrowedHandle, Channel, MAX_HANDLES, Received};
 use std::io;
 
 /// Receiver to sender: there is room again, or: the link is accepted.
@@ -8,7 +8,7 @@ const NEWS: u8 = 1;
 /// Sender to receiver: handles of a record.
 const HANDLES: u8 = 2;
 /// Kind, padding, number of handles, number of the attachment.
-const HEADER: usize = 16;
+const HEADER: usize = AHEAD_SIZE;
 
 /// Sends the handles of one record: a block's memory first, then objects and regions. When it fails half-way the number is
 /// never used by a record, and the receiver throws away what came with it.
@@ -65,9 +65,12 @@ pub(crate) enum TakeError {
     Broken(&'static str),
 }
 
-/// Takes the handles of attachment `number` until there are `count`. Can be called again after a shortage.
+/// Takes the handles of attachment `number` until there are `count`. Can be called again after a shortage. Where so many records
+/// `behind` it have one handle each, as it has, theirs may come along, and wait in `ahead`.
 pub(crate) fn take(
     side: &Channel,
+    ahead: &mut Ahead,
+    behind: usize,
     number: u64,
     count: usize,
     handles: &mut Received,
@@ -76,8 +79,7 @@ pub(crate) fn take(
     while handles.len() < count {
         let before = handles.len();
         let mut bytes = [0; HEADER + 1];
-        // As many as there may be: a record that was given up can have had more than this one.
-        let packet = match side.recv_with(&mut bytes, handles, MAX_HANDLES) {
+        let packet = match side.recv_next(ahead, behind, &mut bytes, handles) {
             Ok(packet) => packet,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 return Err(TakeError::Broken("a record came before its handles"));

@@ -41,6 +41,8 @@
 //!   The sender must not be able to pretend that: who asks for a few handles needs room for those only ([`Channel::recv_with`]).
 //!   A packet with more of them is said to be one (`Packet::surplus`) and stays there, too: the channel is to be dropped, and
 //!   what comes with the packet is closed with it.
+//! * [`Channel::recv_next`] is told how many packets of [`AHEAD_SIZE`] bytes and one handle each follow, and may take some of those out as well, which come with the
+//!   next calls from an [`Ahead`]. A backend where that is no faster takes one.
 //! * [`Channel::pair`] is told for which process the far end is meant (0: not known). It can be read here as well, until it is
 //!   lent to be handed over. Descriptors travel in a packet by themselves and need not know. Port rights travel ahead of it to
 //!   the process, which has registered where they arrive; where they cannot, sending fails with an error of its own. A system where a handle is put into the table of a particular process by the
@@ -162,13 +164,18 @@ pub(crate) use backend::COUNTS_COPIES;
 #[cfg(fault)]
 pub(crate) use backend::end_at_once;
 pub(crate) use backend::{
-    AsSource, Bell, Channel, Closing, Event, Held, Interest, Kept, MAX_HANDLES, Mapping,
+    Ahead, AsSource, Bell, Channel, Closing, Event, Held, Interest, Kept, MAX_HANDLES, Mapping,
     MembersMark, Memory, OWNER_DIED, OwnHandle, OwnedMapping, Peer, Protection, Rendezvous, Ringer,
     Seal, Seat, SourceRef, Spare, Users, WaitSet, bell, duplicate, exhausted, fence_everybody,
     fences_reach_us, forked_since, generation, has_ended, is_hangup, is_no_process, is_stopped,
     keep, pid, pid_space, prepare, spawn, start_time, uid, wait_for, watch_process, yield_now,
 };
 pub(crate) use received::Received;
+
+/// Packets in an [`Ahead`], at most: so many handles may be in this process's table before their turn.
+pub(crate) const AHEAD_MAX: usize = 7;
+/// Bytes of each of them.
+pub(crate) const AHEAD_SIZE: usize = 16;
 
 /// This test program, to be started once more. `IPMB_TEST_RUNNER` may name a program to start it through, such as an emulator.
 #[cfg(test)]

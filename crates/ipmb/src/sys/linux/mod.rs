@@ -31,7 +31,7 @@ pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
-pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
+pub(crate) use socket::{Ahead, Channel, MAX_HANDLES, Peer};
 pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, wait_for};
 
 use super::unix::{above_stdio, closing, fork, lock_file};

@@ -49,6 +49,10 @@ pub(crate) struct Peer {
     pub gid: u32,
 }
 
+/// Nothing: packets are taken out one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead(());
+
 /// One end of an ordered channel that keeps packet borders and carries handles.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -276,6 +280,16 @@ impl Channel {
         let ports = ports.ok_or_else(|| lie("a packet whose ports did not come"))?;
         let ports: Vec<Handle> = ports.into_iter().map(Handle::Port).collect();
         Ok(ports.into())
+    }
+
+    pub(crate) fn recv_next(
+        &self,
+        _ahead: &mut Ahead,
+        _behind: usize,
+        buffer: &mut [u8],
+        handles: &mut Vec<Handle>,
+    ) -> io::Result<Packet> {
+        self.recv_with(buffer, handles, MAX_HANDLES)
     }
 
     /// The same, but `None` where that would be to wait for closes: [`Channel::skip`] leaves them to the closing thread.

@@ -37,7 +37,7 @@ pub(crate) use super::unix::{
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };
-pub(crate) use channel::{Channel, Peer};
+pub(crate) use channel::{Ahead, Channel, Peer};
 pub(crate) use handle::{Kept, Spare, dispose, duplicate, keep};
 #[cfg(test)]
 pub(crate) use held::COUNTS_COPIES;

@@ -20,6 +20,9 @@ pub(crate) struct Packet {
     pub surplus: bool,
 }
 
+#[derive(Debug, Default)]
+pub(crate) struct Ahead(());
+
 #[derive(Debug)]
 pub(crate) struct Channel(pub(super) Never);
 
@@ -64,6 +67,16 @@ impl Channel {
 
     #[cfg(test)]
     pub(crate) fn skip(&self) -> io::Result<usize> {
+        match self.0 {}
+    }
+
+    pub(crate) fn recv_next(
+        &self,
+        _ahead: &mut Ahead,
+        _behind: usize,
+        _buffer: &mut [u8],
+        _handles: &mut Vec<Handle>,
+    ) -> io::Result<Packet> {
         match self.0 {}
     }
 

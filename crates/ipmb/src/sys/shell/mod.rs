@@ -5,7 +5,7 @@ mod channel;
 mod memory;
 mod wake;
 
-pub(crate) use channel::{Channel, MAX_HANDLES, MembersMark, Peer, Rendezvous, Seat, Users};
+pub(crate) use channel::{Ahead, Channel, MAX_HANDLES, MembersMark, Peer, Rendezvous, Seat, Users};
 pub(crate) use memory::{Held, Mapping, Memory, OWNER_DIED, OwnedMapping, Protection, Seal};
 pub(crate) use wake::{
     AsSource, Bell, Event, Interest, Ringer, SourceRef, WaitSet, bell, wait_for,

@@ -32,6 +32,10 @@ pub(crate) struct Packet {
     pub surplus: bool,
 }
 
+/// Nothing: packets are taken out one by one.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead(());
+
 /// One end of an ordered channel that keeps packet borders and carries handles.
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -232,6 +236,16 @@ impl Channel {
         }
         self.core.pop(&mut state);
         Ok(1)
+    }
+
+    pub(crate) fn recv_next(
+        &self,
+        _ahead: &mut Ahead,
+        _behind: usize,
+        buffer: &mut [u8],
+        handles: &mut Vec<Handle>,
+    ) -> io::Result<Packet> {
+        self.recv_with(buffer, handles, MAX_HANDLES)
     }
 
     /// The same, but `None` where that would be to wait for closes: they are not known to wait here.

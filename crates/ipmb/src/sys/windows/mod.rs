@@ -28,7 +28,7 @@ mod waitset;
 mod wake;
 mod watched;
 
-pub(crate) use channel::{Channel, MAX_HANDLES};
+pub(crate) use channel::{Ahead, Channel, MAX_HANDLES};
 pub(crate) use handle::{Kept, OwnHandle, Spare, duplicate, keep};
 #[cfg(test)]
 pub(crate) use held::COUNTS_COPIES;
