@@ -42,7 +42,7 @@ const SMALL: Kind = Kind {
     regions: 0,
 };
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     SMALL,
     Kind {
         name: "other types",
@@ -57,6 +57,11 @@ const KINDS: [Kind; 5] = [
     Kind {
         name: "handles",
         objects: 2,
+        regions: 1,
+        ..SMALL
+    },
+    Kind {
+        name: "one handle each",
         regions: 1,
         ..SMALL
     },
