@@ -134,13 +134,12 @@ impl<T> fmt::Debug for Message<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_pointer_width = "64"))]
 mod tests {
     use super::*;
 
     #[test]
     fn a_message_has_grown_so_that_moving_it_takes_a_call() {
-        #[cfg(target_pointer_width = "64")]
         assert!(size_of::<Message<[u64; 2]>>() <= 128);
     }
 }

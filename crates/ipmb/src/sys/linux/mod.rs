@@ -1,5 +1,6 @@
 //! Linux 5.10 and later.
 
+mod ahead;
 mod barrier;
 mod handle;
 mod held;
@@ -18,6 +19,7 @@ pub(crate) use super::unix::{
     fork::{Fd as OwnHandle, forked_since, generation},
     thread::{spawn, yield_now},
 };
+pub(crate) use ahead::Ahead;
 pub(crate) use barrier::{fence_everybody, fences_reach_us};
 pub(crate) use handle::{Kept, Spare, duplicate, keep};
 #[cfg(test)]
@@ -31,7 +33,7 @@ pub(crate) use process::{
     Users, has_ended, is_stopped, pid, pid_space, start_time, uid, watch_process,
 };
 pub(crate) use rendezvous::{MembersMark, Rendezvous, Seat};
-pub(crate) use socket::{Ahead, Channel, MAX_HANDLES, Peer};
+pub(crate) use socket::{Channel, MAX_HANDLES, Peer};
 pub(crate) use wake::{Bell, Event, Interest, Ringer, WaitSet, bell, wait_for};
 
 use super::unix::{above_stdio, closing, fork, lock_file};
