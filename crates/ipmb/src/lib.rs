@@ -55,6 +55,9 @@
 //!
 //! It runs on Linux 5.10 and later. Backends for macOS and Windows are built, but were not run on those systems; see the README.
 
+// Under the models most of the tests are not compiled, and what they alone use is.
+#![cfg_attr(loom, allow(dead_code))]
+
 #[cfg(all(test, not(loom)))]
 mod abandoned;
 mod control;

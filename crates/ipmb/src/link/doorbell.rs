@@ -76,11 +76,9 @@ impl Sleeper {
 /// The fence between announcing something, a sleep above all, and a look at what others wrote. `everybody`: they do not fence themselves, as
 /// ringers of a word in mode fast do not. False if the system refused to fence them; then a sleep must be cut short and followed by another look.
 pub(crate) fn fence_before_look(everybody: bool) -> bool {
-    #[cfg(not(loom))]
-    if everybody {
+    if everybody && !cfg!(loom) {
         return crate::sys::fence_everybody();
     }
-    let _ = everybody;
     if !weakness::on(6) {
         fence(Ordering::SeqCst);
     }

@@ -143,7 +143,7 @@ impl Channel {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use rustix::net::{RecvFlags, recv};
