@@ -57,6 +57,16 @@ impl Arguments {
         Ok(found)
     }
 
+    /// Names a row or a peer that was asked for and that there is not.
+    pub fn unknown<'a>(&'a self, rows: &[&str], peers: &[&str]) -> Option<&'a str> {
+        let asked = [(&self.rows, rows), (&self.peers, peers)].into_iter();
+        let mut unknown = asked.flat_map(|(asked, known)| {
+            let asked = asked.iter().flatten();
+            asked.filter(|name| !known.contains(&name.as_str()))
+        });
+        unknown.next().map(String::as_str)
+    }
+
     pub fn wants_row(&self, id: &str) -> bool {
         let rows = self.rows.as_ref();
         rows.is_none_or(|rows| rows.iter().any(|r| r == id))
@@ -69,5 +79,24 @@ impl Arguments {
         };
         let chosen = |name: &str| peers.iter().any(|p| p == name);
         chosen(name) || !all.iter().any(|other| chosen(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_or_a_peer_that_there_is_not_is_named() {
+        let unknown = |given: &[&str]| {
+            let given = given.iter().map(|word| (*word).to_owned());
+            let arguments = Arguments::new(given).unwrap();
+            arguments
+                .unknown(&["P1", "P2"], &["ring"])
+                .map(str::to_owned)
+        };
+        assert_eq!(unknown(&["--rows", "p1,P2", "--peers", "ring"]), None);
+        assert_eq!(unknown(&["--rows", "P1,P16"]).as_deref(), Some("P16"));
+        assert_eq!(unknown(&["--peers", "rign"]).as_deref(), Some("rign"));
     }
 }

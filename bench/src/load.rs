@@ -1,11 +1,13 @@
 //! Payloads that are written in full when made and read in full when checked.
 
+#[cfg(feature = "iceoryx2")]
 use iceoryx2::prelude::ZeroCopySend;
 use serde::{Deserialize, Serialize};
 use type_uuid::TypeUuid;
 
 /// The 16 bytes: a derived struct.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, TypeUuid, ZeroCopySend)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, TypeUuid)]
+#[cfg_attr(feature = "iceoryx2", derive(ZeroCopySend))]
 #[uuid = "5c5cf1c1-7d41-4a1c-8a8f-2d9c7d0b7c11"]
 #[repr(C)]
 pub struct Pair {
@@ -75,11 +77,14 @@ pub fn check_rest(rest: &[u8], number: u64) {
 }
 
 macro_rules! bytes_load {
-    ($($bytes:path),*) => {$(
+    ($bytes:path) => {
         impl Load for $bytes {
             #[inline]
             fn make(number: u64, size: usize) -> Self {
-                Self { format: 1, data: data(number, size) }
+                Self {
+                    format: 1,
+                    data: data(number, size),
+                }
             }
 
             #[inline]
@@ -87,9 +92,11 @@ macro_rules! bytes_load {
                 number_of(&self.data, size)
             }
         }
-    )*};
+    };
 }
-bytes_load!(ipmb::BytesMessage, ipmb_old::BytesMessage);
+bytes_load!(ipmb::BytesMessage);
+#[cfg(feature = "ipmb-old")]
+bytes_load!(ipmb_old::BytesMessage);
 
 impl Load for Vec<u8> {
     #[inline]

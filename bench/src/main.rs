@@ -7,7 +7,7 @@ use ipmb_bench::{
     arguments::{Arguments, USAGE},
     plot, process,
     report::{Head, Report},
-    rows::{self, Bench},
+    rows::{self, Bench, Line},
     run,
 };
 use std::{io, process::ExitCode};
@@ -33,6 +33,13 @@ fn main() -> ExitCode {
         calm: arguments.calm,
     };
     let mut rows = rows::all();
+    let ids: Vec<&str> = rows.iter().map(|row| row.id()).collect();
+    let lines: Vec<Line> = rows.iter().flat_map(|row| row.lines()).collect();
+    let names: Vec<&str> = lines.iter().map(|line| &*line.by).collect();
+    if let Some(name) = arguments.unknown(&ids, &names) {
+        eprintln!("nothing is called {name}\n{USAGE}");
+        return ExitCode::from(2);
+    }
     rows.retain(|row| arguments.wants_row(row.id()));
     let bar = run::progress(&rows, &arguments);
     let mut report = Report {

@@ -2,7 +2,7 @@
 
 use crate::{
     arguments::Arguments,
-    calm,
+    calm, peers,
     report::Measured,
     rows::{Bench, Row},
 };
@@ -13,13 +13,18 @@ fn steps(row: &dyn Row, arguments: &Arguments) -> usize {
     wanted(row, arguments).len() * row.rounds(arguments.rounds)
 }
 
-/// The steps of a row that are to be taken.
+/// What a line of a row needs and is not here.
+fn missing(row: &dyn Row, by: &str) -> Option<&'static str> {
+    row.missing().or_else(|| peers::missing(by))
+}
+
+/// The steps of a row that are to be taken, and can be.
 fn wanted(row: &dyn Row, arguments: &Arguments) -> Vec<(usize, Vec<usize>)> {
     let lines = row.lines();
     let names: Vec<&str> = lines.iter().map(|l| &*l.by).collect();
     let wants = |step: &[usize]| {
-        let mut lines = step.iter();
-        lines.any(|line| arguments.wants_peer(names[*line], &names))
+        let mut lines = step.iter().map(|line| names[*line]);
+        lines.any(|by| arguments.wants_peer(by, &names) && missing(row, by).is_none())
     };
     let steps = row.steps().into_iter().enumerate();
     steps.filter(|(_, lines)| wants(lines)).collect()
@@ -37,11 +42,8 @@ pub fn progress(rows: &[Box<dyn Row>], arguments: &Arguments) -> ProgressBar {
 /// Measures a row.
 pub fn row(row: &dyn Row, bench: &Bench, arguments: &Arguments, bar: &ProgressBar) -> Measured {
     let mut measured = Measured::new(row);
-    if let Some(what) = row.missing() {
-        for line in &mut measured.lines {
-            line.missing = Some(what);
-        }
-        return measured;
+    for line in &mut measured.lines {
+        line.missing = missing(row, &line.line.by);
     }
     let wanted = wanted(row, arguments);
     for round in 0..row.rounds(arguments.rounds) {

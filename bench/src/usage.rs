@@ -26,25 +26,26 @@ impl Usage {
         }
     }
 
-    /// Of another process, as far as it still runs.
-    pub fn of(pid: u32) -> Self {
+    /// Of another process. Fails where it is gone, or where the system does not tell: a zero would look like idleness.
+    pub fn of(pid: u32) -> Result<Self, String> {
         let mut usage = Self::default();
-        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else {
-            return usage;
-        };
-        for thread in threads.flatten() {
-            let read = |file: &str| std::fs::read_to_string(thread.path().join(file));
-            let ran = read("schedstat").unwrap_or_default();
-            let ran = ran.split_whitespace().next().map(str::parse::<u64>);
-            usage.cpu_ns += ran.and_then(Result::ok).unwrap_or_default();
-            let status = read("status").unwrap_or_default();
-            let sleeps = status
-                .lines()
-                .find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
-            let sleeps = sleeps.and_then(|n| n.trim().parse::<u64>().ok());
-            usage.sleeps += sleeps.unwrap_or_default();
+        let tasks = format!("/proc/{pid}/task");
+        for thread in std::fs::read_dir(&tasks).map_err(|e| format!("{tasks}: {e}"))? {
+            let thread = thread.map_err(|e| format!("{tasks}: {e}"))?.path();
+            let number = |file: &str, find: fn(&str) -> Option<&str>| {
+                let file = thread.join(file);
+                let text = std::fs::read_to_string(&file)
+                    .map_err(|e| format!("{}: {e}", file.display()))?;
+                let found = find(&text).and_then(|n| n.trim().parse::<u64>().ok());
+                found.ok_or(format!("{} says {text:?}", file.display()))
+            };
+            usage.cpu_ns += number("schedstat", |text| text.split_whitespace().next())?;
+            usage.sleeps += number("status", |text| {
+                let key = "voluntary_ctxt_switches:";
+                text.lines().find_map(|line| line.strip_prefix(key))
+            })?;
         }
-        usage
+        Ok(usage)
     }
 
     pub fn add(&mut self, more: Self) {

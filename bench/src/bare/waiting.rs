@@ -1,6 +1,7 @@
-//! How the bare rings wait where more processes take part than there are cores: as the product does. The waiting side
+//! How the bare rings wait where more processes take part than there are cores: for as long as the product does. The waiting side
 //! spins for a time that adapts, up to 150 µs and longer beside large messages, then says that it sleeps, fences all cores, looks once more and sleeps; the
-//! other side wakes it once.
+//! other side wakes it once. It neither gives way nor naps, which the product's senders do where others want their core: here that gains nothing (see P8
+//! in NOTES.md).
 
 use super::ring::{Consumer, Producer};
 use std::{

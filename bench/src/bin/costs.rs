@@ -1,5 +1,5 @@
-//! Prints what a bus costs while nothing happens: memory, descriptors, threads and CPU time per endpoint, per link and
-//! per parked message, at 2, 100 and 1,000 endpoints. `--write` puts the table into `docs/costs.md` as well.
+//! Prints what a bus costs while nothing happens: memory, descriptors, threads and CPU time per process, endpoint, link and
+//! parked message, at 2, 100 and 1,000 endpoints. `--write` puts the table into `docs/costs.md` as well.
 
 use ipmb_bench::{
     process::{self, Actor},
@@ -24,6 +24,8 @@ const WATCHED: Duration = Duration::from_secs(5);
 
 /// Costs on a bus of some size.
 struct Costs {
+    /// A process, besides its endpoints.
+    process: [f64; 4],
     endpoint: [f64; 4],
     controller: [f64; 4],
     link_sender: [f64; 4],
@@ -90,159 +92,188 @@ fn measure(size: usize) -> Result<Costs, String> {
     // The controller is an endpoint of the bus too, alone in its process.
     let mut host = start(&bus, 0)?;
     order(&mut host, &Task::Join(1))?;
-    let before_crowd = holdings(&host);
+    let before_crowd = holdings(&host)?;
     let mut crowd = Vec::new();
     let mut left = size - 1;
     let mut grown = [0.0; 4];
+    let mut once = [0.0; 4];
     let mut threads = 0;
     while left > 0 {
         let now = left.min(EACH);
         let mut actor = start(&bus, crowd.len() + 1)?;
-        // A process has a thread with its first endpoint: that is counted apart.
+        // What a process needs once, with its first endpoint, is counted apart.
+        let bare = holdings(&actor)?;
         order(&mut actor, &Task::Prepare)?;
-        let before = holdings(&actor);
+        let before = holdings(&actor)?;
+        add(&mut once, before.since(bare));
         order(&mut actor, &Task::Join(now))?;
         crowd.push((actor, before));
         left -= now;
     }
     std::thread::sleep(Duration::from_millis(500));
     for (actor, before) in &crowd {
-        let after = holdings(actor);
+        let after = holdings(actor)?;
         threads = threads.max(after.threads - 1);
-        for (sum, more) in grown.iter_mut().zip(after.since(*before)) {
-            *sum += more;
-        }
+        add(&mut grown, after.since(*before));
     }
     let others = (size - 1) as f64;
-    let controller = holdings(&host).since(before_crowd).map(|v| v / others);
+    let controller = holdings(&host)?.since(before_crowd).map(|v| v / others);
     // Links from an endpoint in one process to those in another.
     let mut sender = start(&bus, 1_000)?;
     order(&mut sender, &Task::Join(1))?;
     let linked = crowd[0].0.pid();
     let links = (size - 1).min(EACH);
-    let before = [holdings(&sender), Holdings::of(linked)];
+    let before = [holdings(&sender)?, Holdings::of(linked)?];
     order(&mut sender, &Task::Greet(1, links))?;
     order(&mut crowd[0].0, &Task::Take)?;
-    let after = [holdings(&sender), Holdings::of(linked)];
+    let after = [holdings(&sender)?, Holdings::of(linked)?];
     let per_link = |side: usize| after[side].since(before[side]).map(|v| v / links as f64);
     let (link_sender, link_receiver) = (per_link(0), per_link(1));
-    let before = holdings(&sender);
+    let before = holdings(&sender)?;
     order(&mut sender, &Task::Park(PARKED, PAYLOAD))?;
-    let parked = holdings(&sender).since(before)[0] / PARKED as f64;
+    let parked = holdings(&sender)?.since(before)[0] / PARKED as f64;
     // Nothing happens any more.
     std::thread::sleep(Duration::from_secs(1));
     let watched: Vec<u32> = crowd
         .iter()
         .map(|c| c.0.pid())
-        .chain([host.pid()])
+        .chain([host.pid(), sender.pid()])
         .collect();
-    let spent = || {
-        watched
-            .iter()
-            .map(|pid| Usage::of(*pid).cpu_ns)
-            .sum::<u64>()
+    let spent = || -> Result<u64, String> {
+        let mut sum = 0;
+        for pid in &watched {
+            sum += Usage::of(*pid)?.cpu_ns;
+        }
+        Ok(sum)
     };
-    let then = spent();
+    let then = spent()?;
     std::thread::sleep(WATCHED);
+    let processes = crowd.len() as f64;
     Ok(Costs {
+        process: once.map(|v| v / processes),
         endpoint: grown.map(|v| v / others),
         controller,
         link_sender,
         link_receiver,
         parked,
         threads,
-        cpu_ns: spent() - then,
+        cpu_ns: spent()? - then,
     })
 }
 
+fn add(sum: &mut [f64; 4], more: [f64; 4]) {
+    for (sum, more) in sum.iter_mut().zip(more) {
+        *sum += more;
+    }
+}
+
+/// A row of the table: its name, how a value is shown, and the value.
+type Shown<'a> = (&'a str, fn(f64) -> String, fn(&Costs) -> f64);
+
 fn table(costs: &[Costs]) -> String {
+    let kib: fn(f64) -> String = |bytes| format!("{:.1} KiB", bytes / 1024.0);
+    let tenths: fn(f64) -> String = |number| format!("{number:.1}");
+    let of_each_endpoint: [Shown; 10] = [
+        (
+            "an idle endpoint: resident memory of its process",
+            kib,
+            |c| c.endpoint[0],
+        ),
+        (
+            "the same, shared pages divided among their users",
+            kib,
+            |c| c.endpoint[1],
+        ),
+        (
+            "an idle endpoint: descriptors of its process",
+            tenths,
+            |c| c.endpoint[2],
+        ),
+        (
+            "an idle endpoint: resident memory of the controller's process",
+            kib,
+            |c| c.controller[0],
+        ),
+        (
+            "an idle endpoint: descriptors of the controller's process",
+            tenths,
+            |c| c.controller[2],
+        ),
+        (
+            "a link: resident memory of the sender's process",
+            kib,
+            |c| c.link_sender[0],
+        ),
+        (
+            "a link: resident memory of the receiver's process",
+            kib,
+            |c| c.link_receiver[0],
+        ),
+        ("a link: descriptors of the sender's process", tenths, |c| {
+            c.link_sender[2]
+        }),
+        (
+            "a link: descriptors of the receiver's process",
+            tenths,
+            |c| c.link_receiver[2],
+        ),
+        (
+            "a parked message of 100 B: resident memory of its sender's process",
+            |bytes| format!("{bytes:.0} B"),
+            |c| c.parked,
+        ),
+    ];
+    let of_each_process: [Shown; 3] = [
+        (
+            "a process with endpoints, besides them: resident memory",
+            kib,
+            |c| c.process[0],
+        ),
+        (
+            "threads of a process with endpoints, besides its own",
+            |n| n.to_string(),
+            |c| c.threads as f64,
+        ),
+        (
+            "CPU time of all processes in 5 s without activity",
+            |ns| format!("{ns} ns"),
+            |c| c.cpu_ns as f64,
+        ),
+    ];
     let mut text = String::from("\n| on a bus of so many endpoints |");
     for size in SIZES {
         let _ = write!(text, " {size} |");
     }
     text += " growth with the endpoints |\n|---|--:|--:|--:|---|\n";
-    let mut row = |name: &str, show: &dyn Fn(&Costs) -> String, values: &dyn Fn(&Costs) -> f64| {
+    let rows = of_each_endpoint.iter().map(|row| (row, true));
+    let rows = rows.chain(of_each_process.iter().map(|row| (row, false)));
+    for ((name, show, value), of_endpoint) in rows {
+        let values: Vec<f64> = costs.iter().map(value).collect();
         let _ = write!(text, "| {name} |");
-        for cost in costs {
-            let _ = write!(text, " {} |", show(cost));
+        for value in &values {
+            let _ = write!(text, " {} |", show(*value));
         }
-        let all: Vec<f64> = costs.iter().map(values).collect();
-        let _ = writeln!(text, " {} |", growth(&all));
-    };
-    let kib = |bytes: f64| format!("{:.1} KiB", bytes / 1024.0);
-    let number = |value: f64| format!("{value:.1}");
-    row(
-        "an idle endpoint: resident memory of its process",
-        &|c| kib(c.endpoint[0]),
-        &|c| c.endpoint[0],
-    );
-    row(
-        "the same, shared pages divided among their users",
-        &|c| kib(c.endpoint[1]),
-        &|c| c.endpoint[1],
-    );
-    row(
-        "an idle endpoint: descriptors of its process",
-        &|c| number(c.endpoint[2]),
-        &|c| c.endpoint[2],
-    );
-    row(
-        "an idle endpoint: resident memory of the controller's process",
-        &|c| kib(c.controller[0]),
-        &|c| c.controller[0],
-    );
-    row(
-        "an idle endpoint: descriptors of the controller's process",
-        &|c| number(c.controller[2]),
-        &|c| c.controller[2],
-    );
-    row(
-        "a link: resident memory of the sender's process",
-        &|c| kib(c.link_sender[0]),
-        &|c| c.link_sender[0],
-    );
-    row(
-        "a link: resident memory of the receiver's process",
-        &|c| kib(c.link_receiver[0]),
-        &|c| c.link_receiver[0],
-    );
-    row(
-        "a link: descriptors of the sender's process",
-        &|c| number(c.link_sender[2]),
-        &|c| c.link_sender[2],
-    );
-    row(
-        "a link: descriptors of the receiver's process",
-        &|c| number(c.link_receiver[2]),
-        &|c| c.link_receiver[2],
-    );
-    row(
-        "a parked message of 100 B: resident memory of its sender's process",
-        &|c| format!("{:.0} B", c.parked),
-        &|c| c.parked,
-    );
-    row(
-        "threads of a process with endpoints, besides its own",
-        &|c| c.threads.to_string(),
-        &|c| c.threads as f64,
-    );
-    row(
-        "CPU time of all processes in 5 s without activity",
-        &|c| format!("{} ns", c.cpu_ns),
-        &|c| c.cpu_ns as f64,
-    );
+        let growth = growth(&values);
+        // What each endpoint costs grows by one power more when all are added up.
+        let together = match growth {
+            "flat" if of_endpoint => " (all endpoints together: linear)",
+            "linear" if of_endpoint => " (all endpoints together: quadratic)",
+            _ => "",
+        };
+        let _ = writeln!(text, " {growth}{together} |");
+    }
     text + "\n"
 }
 
-/// How a cost per endpoint grows with their number: the total grows by one power more.
+/// How a cost grows with the number of endpoints.
 fn growth(values: &[f64]) -> &'static str {
     let [_, middle, last] = values[..] else {
         return "";
     };
     match last / middle {
         _ if middle.abs() < 0.5 && last.abs() < 0.5 => "none at all",
-        ratio if ratio < 2.0 => "flat (all endpoints together: linear)",
-        ratio if ratio < 15.0 => "linear (all endpoints together: quadratic)",
+        ratio if ratio < 2.0 => "flat",
+        ratio if ratio < 15.0 => "linear",
         _ => "more than linear",
     }
 }
@@ -253,14 +284,8 @@ mod tests {
 
     #[test]
     fn growth_is_named_by_the_ratio_from_100_to_1000() {
-        assert_eq!(
-            growth(&[9.0, 10.0, 11.0]),
-            "flat (all endpoints together: linear)"
-        );
-        assert_eq!(
-            growth(&[1.0, 10.0, 100.0]),
-            "linear (all endpoints together: quadratic)"
-        );
+        assert_eq!(growth(&[9.0, 10.0, 11.0]), "flat");
+        assert_eq!(growth(&[1.0, 10.0, 100.0]), "linear");
         assert_eq!(growth(&[1.0, 10.0, 1000.0]), "more than linear");
         assert_eq!(growth(&[0.0, 0.0, 0.0]), "none at all");
     }

@@ -1,6 +1,7 @@
 //! Compares the bare ring with `rtrb`, both over shared memory between two processes: prints how long so many messages
 //! of 16 bytes took over each, in nanoseconds. They take turns of some ten milliseconds, since the speed of a machine's memory can change by half from
-//! one second to the next.
+//! one second to the next. Who waits looks away: else the figure says which of the two sides of
+//! a ring happens to be the faster one, and so how often each cache line travels, and not what the ring costs.
 //!
 //! `rtrb` takes its memory from the allocator. This program's allocator takes it from a shared mapping when it is told to, and
 //! the second process is a fork, so both see the ring at the same place.
@@ -8,7 +9,7 @@
 use ipmb_bench::{
     bare::{
         ring::{self, Consumer, Producer},
-        spin::Spin,
+        spin::{Spin, look_away},
     },
     load::{Load, Pair},
     shared::{Memory, RINGS, Shared},
@@ -106,14 +107,6 @@ fn main() {
     }
     // SAFETY: the rings belong to both processes, and the memory of one is not the system allocator's: nothing may be dropped.
     unsafe { libc::_exit(0) };
-}
-
-/// Waits for the other side. Long enough that it does several messages meanwhile: else the figure says which of the two sides of
-/// a ring happens to be the faster one, and so how often each cache line travels, and not what the ring costs.
-fn look_away() {
-    for _ in 0..128 {
-        std::hint::spin_loop();
-    }
 }
 
 /// An `rtrb` all of whose memory is shared. It is never dropped.

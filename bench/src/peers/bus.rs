@@ -47,6 +47,7 @@ macro_rules! on_the_bus {
 
 on_the_bus!(Ours, ipmb, Duration::ZERO, "This crate.");
 // Its sender may not have noticed yet that the other side joined.
+#[cfg(feature = "ipmb-old")]
 on_the_bus!(Old, ipmb_old, Duration::from_secs(2), "ipmb 0.8.5.");
 
 /// This crate, with payloads that are written and read in place.

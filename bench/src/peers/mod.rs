@@ -1,15 +1,21 @@
 //! What is measured: each way to get a message from one process to another, behind one trait.
 
 mod bus;
+#[cfg(feature = "ipc-channel")]
 mod channel;
+#[cfg(feature = "iceoryx2")]
 mod iceoryx;
 mod ring;
 mod wake_up;
 
-pub use bus::{Lent, Loans, Old, Ours};
+#[cfg(feature = "ipmb-old")]
+pub use bus::Old;
+pub use bus::{Lent, Loans, Ours};
+#[cfg(feature = "ipc-channel")]
 pub use channel::{ByteChannel, TypedChannel};
+#[cfg(feature = "iceoryx2")]
 pub use iceoryx::{InPlace, Samples, Slices};
-pub use ring::{Ring, received};
+pub use ring::{Batches, Ring, received};
 pub use wake_up::{EventFd, Futex};
 
 use crate::{rows::pair::Job, shared::Shared};
@@ -27,6 +33,19 @@ pub trait Peer<T> {
     fn join(job: &Job, shared: &Shared, sends_first: bool) -> Self;
     fn send(&mut self, payload: T);
     fn recv(&mut self) -> T;
+}
+
+/// What this program was built without and that measuring `by` needs.
+pub fn missing(by: &str) -> Option<&'static str> {
+    match by {
+        "0.8.5" if !cfg!(feature = "ipmb-old") => Some("built without the feature `ipmb-old`"),
+        "ipc-channel" if !cfg!(feature = "ipc-channel") => {
+            Some("built without the feature `ipc-channel`")
+        }
+        "iceoryx2" if !cfg!(feature = "iceoryx2") => Some("built without the feature `iceoryx2`"),
+        "rtrb" if !cfg!(feature = "rtrb") => Some("built without the feature `rtrb`"),
+        _ => None,
+    }
 }
 
 /// The names of this end and of the other.

@@ -77,14 +77,10 @@ impl fmt::Display for Head {
         writeln!(f, "- {}", versions.join(", "))?;
         writeln!(
             f,
-            "- `{}`: {} rounds in turns, of short measurements two to ten times as many (P11 and P12: one), medians",
+            "- `{}`: {} rounds in turns, of short measurements two to ten times as many (P10 and P15: at most three; P11: one; \
+             P12: one, the median of five where it takes a second only), medians",
             self.command.trim_end_matches([' ', '-']),
             self.rounds
-        )?;
-        writeln!(
-            f,
-            "- CPU: nanoseconds per message (or round trip) of the side that sends first + the other, all threads; \
-             receiver: whether it slept; calm: rounds that began while nobody else used the machine"
         )
     }
 }

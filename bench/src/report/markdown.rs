@@ -8,6 +8,12 @@ pub const COLUMNS: &str = "\
 |---|---|---|--:|--:|--:|--:|---|--:|---|---|---|
 ";
 
+/// What some of them are.
+pub const LEGEND: &str = "\
+- CPU: nanoseconds per message (or round trip) of the side that sends first + the other, all threads; receiver: whether it slept; calm: rounds \
+that began while nobody else used the machine
+";
+
 pub const FEW_COLUMNS: &str = "\
 | row | what | by | median | compared | bar | |
 |---|---|---|--:|---|---|---|

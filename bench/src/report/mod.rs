@@ -109,7 +109,9 @@ impl Measured {
                 };
                 let (by, theirs) = others.into_iter().max_by(|a, b| better(&a.1, &b.1))?;
                 let seen = ours / theirs;
-                let bare = bare.filter(|bare| bare != by).and_then(|b| self.figure(b));
+                // Against the bare mechanism itself there is no such excuse.
+                let bare = bare.filter(|bare| !against.iter().any(|by| by == bare));
+                let bare = bare.and_then(|by| self.figure(by));
                 let beyond = *at_least && bare.is_some_and(|bare| bare < ratio * theirs);
                 let sign = if *at_least { "≥" } else { "≤" };
                 let met = if *at_least {
@@ -176,8 +178,9 @@ impl Report {
     pub fn markdown(&self) -> String {
         let rows: String = self.rows.iter().map(markdown::row).collect();
         format!(
-            "{}\n{}{rows}{}",
+            "{}{}\n{}{rows}{}",
             self.head,
+            markdown::LEGEND,
             markdown::COLUMNS,
             self.summary()
         )
@@ -199,7 +202,7 @@ impl Report {
             .rows
             .iter()
             .flat_map(|row| row.lines.iter().map(move |l| (row, l)));
-        let (mut met, mut missed) = (0, Vec::new());
+        let (mut met, mut missed, mut beyond) = (0, Vec::new(), Vec::new());
         let (mut void, mut missing) = (Vec::new(), Vec::new());
         for (row, line) in lines {
             let name = format!("{} {}, {}", row.id, line.line.what, line.line.by);
@@ -210,18 +213,22 @@ impl Report {
                 missing.push(format!("{name}: {what}"));
             }
             for verdict in &line.verdicts {
+                let named = format!("{name} ({} {})", verdict.seen, verdict.bar);
                 match verdict.met {
                     Some(true) => met += 1,
-                    Some(false) => {
-                        missed.push(format!("{name} ({} {})", verdict.seen, verdict.bar))
-                    }
-                    None => {}
+                    Some(false) => missed.push(named),
+                    None => beyond.push(named),
                 }
             }
         }
-        let mut text = format!("\n{met} bars met, {} not met", missed.len());
+        let mut text = format!(
+            "\n{met} bars met, {} not met, {} beyond the bare mechanism",
+            missed.len(),
+            beyond.len()
+        );
         for (title, names) in [
             ("not met", missed),
+            ("beyond the bare mechanism", beyond),
             ("void", void),
             ("not measured", missing),
         ] {

@@ -71,6 +71,14 @@ fn a_multiple_that_the_bare_ring_does_not_reach_is_no_bar() {
 }
 
 #[test]
+fn a_better_bare_ring_excuses_nothing() {
+    let figures = [("ipmb", 10.0), ("ring", 10.0), ("ring, in batches", 20.0)];
+    let bar = ratio(&["ring", "ring, in batches"], true, 0.6);
+    let verdicts = judged(Unit::PerSecond, &figures, bar);
+    assert_eq!(verdicts, [("ring, in batches".into(), Some(false))]);
+}
+
+#[test]
 fn a_growth_is_excused_only_by_a_larger_one_of_the_bare_mechanism() {
     for (ours, bare, met) in [
         (11.9, 1.0, Some(true)),

@@ -27,12 +27,13 @@ const BASIC: &[Basic] = &[
         peers: &[
             ("ipmb", 4_000_000),
             ("ring", 8_000_000),
+            ("ring, in batches", 8_000_000),
             ("0.8.5", 200_000),
             ("ipc-channel", 400_000),
             ("iceoryx2", 1_000_000),
         ],
         bars: &[
-            Against(&["ring"], 0.6),
+            Against(&["ring", "ring, in batches"], 0.6),
             Against(&["0.8.5"], 15.0),
             Against(&["ipc-channel"], 8.0),
             Against(&["iceoryx2"], 5.0),

@@ -34,6 +34,9 @@ pub enum Task {
     Visit,
 }
 
+/// How many endpoints a process has now; if it could not join more: whether the bus was full, and the error in words.
+pub type Joined = (usize, Option<(bool, String)>);
+
 /// What a process holds.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Holdings {
@@ -46,23 +49,27 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    pub fn of(pid: u32) -> Self {
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
-        let rollup = read("smaps_rollup").unwrap_or_default();
-        let kib = |key: &str| {
+    /// Fails where the process is gone, or where the system does not tell.
+    pub fn of(pid: u32) -> Result<Self, String> {
+        let file = format!("/proc/{pid}/smaps_rollup");
+        let rollup = std::fs::read_to_string(&file).map_err(|e| format!("{file}: {e}"))?;
+        let bytes = |key: &str| {
             let line = rollup.lines().find_map(|l| l.strip_prefix(key));
-            let number = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
-            number.unwrap_or_default() * 1024
+            let kib = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+            kib.map(|kib| kib * 1024)
+                .ok_or(format!("{file} has no {key}"))
         };
         let entries = |dir: &str| {
-            std::fs::read_dir(format!("/proc/{pid}/{dir}")).map_or(0, |d| d.count() as u64)
+            let dir = format!("/proc/{pid}/{dir}");
+            let entries = std::fs::read_dir(&dir).map_err(|e| format!("{dir}: {e}"))?;
+            Ok::<_, String>(entries.count() as u64)
         };
-        Self {
-            resident: kib("Rss:"),
-            share: kib("Pss:"),
-            descriptors: entries("fd"),
-            threads: entries("task"),
-        }
+        Ok(Self {
+            resident: bytes("Rss:")?,
+            share: bytes("Pss:")?,
+            descriptors: entries("fd")?,
+            threads: entries("task")?,
+        })
     }
 
     pub fn since(self, before: Self) -> [f64; 4] {
@@ -96,8 +103,8 @@ pub fn join_all(actors: &mut [Actor], each: usize) -> Result<(), String> {
         actor.tell(&each.to_string())?;
     }
     for actor in actors {
-        let (joined, why) = actor.hear::<(usize, Option<String>)>()?;
-        if let Some(why) = why {
+        let (joined, why) = actor.hear::<Joined>()?;
+        if let Some((_, why)) = why {
             return Err(format!("after {joined} endpoints in a process: {why}"));
         }
     }
@@ -131,7 +138,8 @@ impl Job {
                 match ipmb::join::<(), ()>(self.options(endpoints.len()), patience) {
                     Ok(endpoint) => endpoints.push(endpoint),
                     Err(e) => {
-                        why = Some(e.to_string());
+                        let is_full = matches!(e, ipmb::JoinError::BusFull { .. });
+                        why = Some((is_full, e.to_string()));
                         break;
                     }
                 }

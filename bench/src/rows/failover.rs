@@ -37,7 +37,7 @@ pub enum Part {
     Guest,
     /// Sends as fast as it can.
     Sender,
-    /// Says the longest time between two messages since the last line.
+    /// Says for each line the longest time without a message since the line before, up to now, and how many came so far.
     Receiver,
 }
 
@@ -138,12 +138,21 @@ fn run(bus: &str, kills: u64, course: Course) -> Result<((u64, u64), Times), Str
         false => None,
     };
     thread::sleep(PAUSE);
-    if let Some((receiver, _)) = &mut traffic {
-        receiver.tell("from now on")?;
-        receiver.hear::<(u64, u64)>()?;
-    }
+    let mut heard = |seen: (u64, u64)| -> Result<(u64, u64), String> {
+        let Some((receiver, _)) = &mut traffic else {
+            return Ok(seen);
+        };
+        receiver.tell("how is it?")?;
+        let (gap, messages): (u64, u64) = receiver.hear()?;
+        if messages <= seen.1 {
+            return Err(format!("traffic stopped after {messages} messages"));
+        }
+        Ok((gap.max(seen.0), messages))
+    };
+    // What the start took is no gap.
+    let mut seen = (0, heard((0, 0))?.1);
     let mut times = Times::default();
-    for _ in 0..kills {
+    for kill in 1..=kills {
         if course.kills {
             controller.kill();
             controller = next;
@@ -154,14 +163,12 @@ fn run(bus: &str, kills: u64, course: Course) -> Result<((u64, u64), Times), Str
         times.record(Duration::from_nanos(guest.hear()?));
         next = start(Part::Host)?;
         thread::sleep(PAUSE);
+        seen = heard(seen).map_err(|e| format!("{e}, at kill {kill}"))?;
     }
-    let seen = match &mut traffic {
-        Some((receiver, _)) => {
-            receiver.tell("until now")?;
-            receiver.hear()?
-        }
-        None => (0, 0),
-    };
+    if let Some((mut receiver, mut sender)) = traffic {
+        sender.finish()?;
+        receiver.finish()?;
+    }
     drop(controller);
     Ok((seen, times))
 }
@@ -222,26 +229,29 @@ impl Job {
         let (_sender, receiver) = ipmb::join::<Pair, Pair>(options, SOON).expect("join");
         let longest = Arc::new(AtomicU64::new(0));
         let messages = Arc::new(AtomicU64::new(0));
-        let counters = (longest.clone(), messages.clone());
+        // Nanoseconds from the start to the last message.
+        let last = Arc::new(AtomicU64::new(0));
+        let start = Instant::now();
+        let now = move || start.elapsed().as_nanos() as u64;
+        let counters = (longest.clone(), messages.clone(), last.clone());
         say(&());
         thread::spawn(move || {
             while listen().is_some() {
-                let (longest, messages) = &counters;
-                let seen = (
-                    longest.swap(0, Ordering::Relaxed),
-                    messages.load(Ordering::Relaxed),
-                );
-                say(&seen);
+                let (longest, messages, last) = &counters;
+                let since = now().saturating_sub(last.load(Ordering::Relaxed));
+                let gap = longest.swap(0, Ordering::Relaxed).max(since);
+                say(&(gap, messages.load(Ordering::Relaxed)));
             }
             std::process::exit(0);
         });
-        let mut last = Instant::now();
+        let mut before = now();
         for number in 0.. {
             // In order, complete, each once.
             assert_eq!(receiver.recv(None).expect("recv").payload.check(16), number);
-            let now = Instant::now();
-            let gap = (now - last).as_nanos() as u64;
-            last = now;
+            let at = now();
+            let gap = at - before;
+            before = at;
+            last.store(at, Ordering::Relaxed);
             if gap > longest.load(Ordering::Relaxed) {
                 longest.fetch_max(gap, Ordering::Relaxed);
             }

@@ -24,7 +24,7 @@ const TURNS: usize = 4;
 pub enum Part {
     /// Receives.
     Victim,
-    /// Sends to this victim, a little each millisecond.
+    /// Sends to this victim, a little each millisecond. Told so, says when it has come to wait for it.
     Sender(String),
 }
 
@@ -83,7 +83,7 @@ impl Row for Frozen {
         };
         // The first is the controller.
         let victims = [start("host", Part::Victim)?, start("member", Part::Victim)?];
-        let _senders = [
+        let mut senders = [
             start("to-host", Part::Sender("host".into()))?,
             start("to-member", Part::Sender("member".into()))?,
         ];
@@ -92,13 +92,14 @@ impl Row for Frozen {
         let mut turns = LINES.map(|_| Vec::new());
         for _ in 0..TURNS {
             let (nobody, frozen) = turns.split_at_mut(1);
-            for (samples, victim) in frozen.iter_mut().zip([&victims[1], &victims[0]]) {
+            for (samples, which) in frozen.iter_mut().zip([1, 0]) {
                 nobody[0].push(traffic.phase(count)?);
-                victim.signal(libc::SIGSTOP);
-                // The sender to it fills the link and waits.
-                thread::sleep(Duration::from_millis(100));
+                // The sender to it fills the link.
+                senders[which].tell("until you wait")?;
+                victims[which].signal(libc::SIGSTOP);
+                senders[which].ready()?;
                 samples.push(traffic.phase(count)?);
-                victim.signal(libc::SIGCONT);
+                victims[which].signal(libc::SIGCONT);
                 thread::sleep(Duration::from_millis(50));
             }
         }
@@ -131,9 +132,11 @@ impl Job {
         match &self.part {
             Part::Victim => {
                 thread::spawn(move || while receiver.recv(None).is_ok() {});
+                say(&());
+                while listen().is_some() {}
             }
             Part::Sender(to) => {
-                let to = to.clone();
+                let (to, it) = (to.clone(), sender.clone());
                 thread::spawn(move || {
                     loop {
                         let data = vec![0; 8 << 10];
@@ -145,10 +148,17 @@ impl Job {
                         thread::sleep(Duration::from_millis(1));
                     }
                 });
+                say(&());
+                while listen().is_some() {
+                    let before = it.stats().blocked;
+                    // A link of 1 MiB takes 127 messages. In vain, this process is ended by its time limit.
+                    while it.stats().blocked == before {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    say(&());
+                }
             }
         }
-        say(&());
-        while listen().is_some() {}
         std::process::exit(0);
     }
 }

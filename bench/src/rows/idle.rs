@@ -72,10 +72,12 @@ impl Row for Idle {
         actors.push(host);
         let duration = Duration::from_secs(seconds);
         thread::sleep(duration);
-        let look = || -> Vec<Usage> { actors.iter().map(|a| Usage::of(a.pid())).collect() };
-        let before = look();
+        let look = || -> Result<Vec<Usage>, String> {
+            actors.iter().map(|a| Usage::of(a.pid())).collect()
+        };
+        let before = look()?;
         thread::sleep(duration);
-        let spent = look()
+        let spent = look()?
             .into_iter()
             .zip(before)
             .map(|(now, then)| now.since(then));
@@ -83,6 +85,10 @@ impl Row for Idle {
         for usage in spent {
             wake_ups += usage.sleeps;
             cpu_ns += usage.cpu_ns;
+        }
+        // All are still there.
+        for actor in &mut actors {
+            actor.finish()?;
         }
         Ok(vec![Sample {
             note: Some(format!(

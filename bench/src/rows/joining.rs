@@ -74,16 +74,16 @@ impl Row for Joining {
         let start = |index| crowd::start(&bus, index, Task::Stay, MANY);
         let actors: Result<Vec<Actor>, String> = (0..PROCESSES).map(start).collect();
         let mut actors = actors?;
-        let holdings = |actors: &[Actor]| -> Vec<Holdings> {
+        let holdings = |actors: &[Actor]| -> Result<Vec<Holdings>, String> {
             actors.iter().map(|a| Holdings::of(a.pid())).collect()
         };
-        let before = holdings(&actors);
+        let before = holdings(&actors)?;
         let begin = Instant::now();
         crowd::join_all(&mut actors, EACH)?;
         let elapsed = begin.elapsed();
         // What is freed when a bus has been idle is not counted.
         std::thread::sleep(Duration::from_millis(500));
-        let after = holdings(&actors);
+        let after = holdings(&actors)?;
         let grown = after.iter().zip(before).map(|(now, then)| now.since(then));
         let total: Vec<[f64; 4]> = grown.collect();
         let endpoints = (PROCESSES * EACH) as f64;
@@ -120,10 +120,13 @@ fn limit(bus: &str) -> Result<Sample, String> {
     loop {
         let mut actor = crowd::start(bus, others.len() + 1, Task::Fill, FEW)?;
         actor.tell(&EACH.to_string())?;
-        let (joined, why) = actor.hear::<(usize, Option<String>)>()?;
+        let (joined, why) = actor.hear::<crowd::Joined>()?;
         others.push(actor);
         all += joined;
-        if let Some(why) = why {
+        if let Some((is_full, why)) = why {
+            if !is_full {
+                return Err(format!("after {all} endpoints: {why}"));
+            }
             return Ok(Sample {
                 note: Some(format!("the next: “{why}”")),
                 ..Sample::new(all as f64)

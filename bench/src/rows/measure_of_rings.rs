@@ -1,8 +1,8 @@
 //! P0: whether the bare ring, which others are measured by, is a good one.
 
 use super::{Bar, Bench, Line, Row, Unit};
-use crate::report::sample::Sample;
-use std::process::Command;
+use crate::{peers, report::sample::Sample};
+use std::{path::PathBuf, process::Command};
 
 pub struct MeasureOfRings;
 
@@ -43,10 +43,13 @@ impl Row for MeasureOfRings {
         10 * asked
     }
 
-    fn measure(&self, _: usize, _: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
+    fn missing(&self) -> Option<&'static str> {
+        peers::missing("rtrb")
+    }
+
+    fn measure(&self, _: usize, round: usize, bench: &Bench) -> Result<Vec<Sample>, String> {
         let count = bench.count(COUNT);
-        let own = std::env::current_exe().map_err(|e| e.to_string())?;
-        let program = own.with_file_name("rtrb");
+        let program = program(round == 0)?;
         let output = Command::new(&program)
             .arg(count.to_string())
             .output()
@@ -67,4 +70,29 @@ impl Row for MeasureOfRings {
         }
         Ok(samples)
     }
+}
+
+/// The program `rtrb`, which lies beside this one. `cargo run` builds the program that it runs and no other, so the first time it is built here.
+fn program(is_first: bool) -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|e| e.to_string())?;
+    if is_first && let Ok(cargo) = std::env::var("CARGO") {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let mut command = Command::new(cargo);
+        command.args([
+            "build",
+            "--quiet",
+            "--bin",
+            "rtrb",
+            "--manifest-path",
+            manifest,
+        ]);
+        if !cfg!(debug_assertions) {
+            command.arg("--release");
+        }
+        let status = command.status().map_err(|e| e.to_string())?;
+        if !status.success() {
+            return Err(format!("the rings' program cannot be built: {status}"));
+        }
+    }
+    Ok(own.with_file_name("rtrb"))
 }

@@ -80,6 +80,8 @@ impl Row for Objects {
         drop(pair);
         let (elapsed, sent): (u64, Usage) = sender.hear()?;
         let received: Usage = receiver.hear()?;
+        sender.finish()?;
+        receiver.finish()?;
         let count = job.count as f64;
         Ok(vec![Sample {
             cpu: Some([sent, received].map(|u| u.cpu_ns as f64 / count)),

@@ -4,10 +4,7 @@ use super::{Outcome, Role};
 use crate::{
     bare::{ring, spin::Spin},
     load::{Load, Pair},
-    peers::{
-        ByteChannel, EventFd, Futex, InPlace, Lent, Loans, Old, Ours, Peer, Ring, Samples, Slices,
-        TypedChannel,
-    },
+    peers::{Batches, EventFd, Futex, Lent, Loans, Ours, Peer, Ring},
     process::{Actor, say},
     report::sample::{Sample, Times},
     shared::{Memory, RINGS, Shared},
@@ -68,6 +65,8 @@ pub fn run(mut job: Job) -> Outcome {
     let [sender, receiver] = sides;
     let (mut sender, mut receiver) = (sender?, receiver?);
     let [sent, received] = [sender.hear::<Said>()?, receiver.hear::<Said>()?];
+    sender.finish()?;
+    receiver.finish()?;
     let count = job.count as f64;
     let figure = match job.pattern {
         Pattern::OneWay => count * 1e9 / sent.elapsed_ns as f64,
@@ -98,14 +97,21 @@ impl Job {
             ("ipmb-loan", _) => go(Self::with::<Lent, Loans>),
             ("ipmb", 16) => go(Self::with::<Pair, Ours<Pair>>),
             ("ipmb", _) => go(Self::with::<_, Ours<ipmb::BytesMessage>>),
-            ("0.8.5", 16) => go(Self::with::<Pair, Old<Pair>>),
-            ("0.8.5", _) => go(Self::with::<_, Old<ipmb_old::BytesMessage>>),
+            #[cfg(feature = "ipmb-old")]
+            ("0.8.5", 16) => go(Self::with::<Pair, crate::peers::Old<Pair>>),
+            #[cfg(feature = "ipmb-old")]
+            ("0.8.5", _) => go(Self::with::<_, crate::peers::Old<ipmb_old::BytesMessage>>),
+            ("ring, in batches", _) => go(Self::with::<Pair, Batches>),
             ("ring", 16) => go(Self::with::<Pair, Ring>),
             ("ring", _) => go(Self::with::<ipmb::BytesMessage, Ring>),
-            ("ipc-channel", 16) => go(Self::with::<_, TypedChannel>),
-            ("ipc-channel", _) => go(Self::with::<_, ByteChannel>),
-            ("iceoryx2", 16) => go(Self::with::<_, Samples>),
-            ("iceoryx2", _) => go(Self::with::<InPlace, Slices>),
+            #[cfg(feature = "ipc-channel")]
+            ("ipc-channel", 16) => go(Self::with::<_, crate::peers::TypedChannel>),
+            #[cfg(feature = "ipc-channel")]
+            ("ipc-channel", _) => go(Self::with::<_, crate::peers::ByteChannel>),
+            #[cfg(feature = "iceoryx2")]
+            ("iceoryx2", 16) => go(Self::with::<_, crate::peers::Samples>),
+            #[cfg(feature = "iceoryx2")]
+            ("iceoryx2", _) => go(Self::with::<crate::peers::InPlace, crate::peers::Slices>),
             ("futex", _) => go(Self::with::<Pair, Futex>),
             ("eventfd", _) => go(Self::with::<Pair, EventFd>),
             other => panic!("unknown peer {other:?}"),

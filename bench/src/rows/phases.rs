@@ -53,10 +53,10 @@ impl Traffic {
 
     /// Sends so many messages. The figure is nanoseconds per message.
     pub fn phase(&mut self, count: u64) -> Result<Sample, String> {
-        let before = Usage::of(self.receiver.pid());
+        let before = Usage::of(self.receiver.pid())?;
         self.sender.tell(&count.to_string())?;
         let (elapsed, sent): (u64, Usage) = self.sender.hear()?;
-        let received = Usage::of(self.receiver.pid()).since(before);
+        let received = Usage::of(self.receiver.pid())?.since(before);
         let each = |total: u64| total as f64 / count as f64;
         Ok(Sample {
             cpu: Some([sent, received].map(|u| each(u.cpu_ns))),

@@ -116,6 +116,8 @@ impl Row for Regions {
         let mut sender = Actor::start(&Role::Region(job.clone(), true))?;
         drop(pair);
         let [sent, received] = [sender.hear::<Vec<Said>>()?, receiver.hear::<Vec<Said>>()?];
+        sender.finish()?;
+        receiver.finish()?;
         let count = job.count as f64;
         let sample = |(sent, received): (Said, Said)| Sample {
             cpu: Some([sent.usage, received.usage].map(|u| u.cpu_ns as f64 / count)),

@@ -79,6 +79,10 @@ impl Row for Scaling {
         let took = start.elapsed();
         guest.close();
         let changes: u64 = guest.hear()?;
+        let due = took.as_millis() as u64 / 10;
+        if changes * 10 < due * 8 {
+            return Err(format!("{changes} joins and leaves where {due} were due"));
+        }
         let figures = churned.iter().map(|s| s.figure);
         let figure = figures.sum::<f64>() / churned.len() as f64;
         samples.push(Sample {
