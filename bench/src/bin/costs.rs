@@ -91,41 +91,45 @@ fn measure(size: usize) -> Result<Costs, String> {
     let holdings = |actor: &Actor| Holdings::of(actor.pid());
     // The controller is an endpoint of the bus too, alone in its process.
     let mut host = start(&bus, 0)?;
+    order(&mut host, &Task::Prepare)?;
     order(&mut host, &Task::Join(1))?;
-    let before_crowd = holdings(&host)?;
+    // What a process needs once is counted apart. All are there before the first is looked at: pages that they share are divided.
     let mut crowd = Vec::new();
-    let mut left = size - 1;
-    let mut grown = [0.0; 4];
     let mut once = [0.0; 4];
-    let mut threads = 0;
-    while left > 0 {
-        let now = left.min(EACH);
-        let mut actor = start(&bus, crowd.len() + 1)?;
-        // What a process needs once, with its first endpoint, is counted apart.
+    for index in 1..=(size - 1).div_ceil(EACH) {
+        let mut actor = start(&bus, index)?;
         let bare = holdings(&actor)?;
         order(&mut actor, &Task::Prepare)?;
-        let before = holdings(&actor)?;
-        add(&mut once, before.since(bare));
-        order(&mut actor, &Task::Join(now))?;
-        crowd.push((actor, before));
+        add(&mut once, holdings(&actor)?.since(bare));
+        crowd.push(actor);
+    }
+    let before_crowd = holdings(&host)?;
+    let before = crowd.iter().map(holdings).collect::<Result<Vec<_>, _>>()?;
+    let mut left = size - 1;
+    for actor in &mut crowd {
+        let now = left.min(EACH);
+        order(actor, &Task::Join(now))?;
         left -= now;
     }
     std::thread::sleep(Duration::from_millis(500));
-    for (actor, before) in &crowd {
+    let mut grown = [0.0; 4];
+    let mut threads = 0;
+    for (actor, before) in crowd.iter().zip(before) {
         let after = holdings(actor)?;
         threads = threads.max(after.threads - 1);
-        add(&mut grown, after.since(*before));
+        add(&mut grown, after.since(before));
     }
     let others = (size - 1) as f64;
     let controller = holdings(&host)?.since(before_crowd).map(|v| v / others);
     // Links from an endpoint in one process to those in another.
     let mut sender = start(&bus, 1_000)?;
+    order(&mut sender, &Task::Prepare)?;
     order(&mut sender, &Task::Join(1))?;
-    let linked = crowd[0].0.pid();
+    let linked = crowd[0].pid();
     let links = (size - 1).min(EACH);
     let before = [holdings(&sender)?, Holdings::of(linked)?];
     order(&mut sender, &Task::Greet(1, links))?;
-    order(&mut crowd[0].0, &Task::Take)?;
+    order(&mut crowd[0], &Task::Take)?;
     let after = [holdings(&sender)?, Holdings::of(linked)?];
     let per_link = |side: usize| after[side].since(before[side]).map(|v| v / links as f64);
     let (link_sender, link_receiver) = (per_link(0), per_link(1));
@@ -136,7 +140,7 @@ fn measure(size: usize) -> Result<Costs, String> {
     std::thread::sleep(Duration::from_secs(1));
     let watched: Vec<u32> = crowd
         .iter()
-        .map(|c| c.0.pid())
+        .map(Actor::pid)
         .chain([host.pid(), sender.pid()])
         .collect();
     let spent = || -> Result<u64, String> {

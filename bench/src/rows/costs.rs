@@ -17,7 +17,8 @@ pub struct Job {
 /// What such a process is told to do; it answers when it has done it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Task {
-    /// Joins another bus and leaves it: what a process needs once is there.
+    /// Joins another bus as its controller and as a member, sends a message from one to the other, parks one, and leaves: what a process needs
+    /// once is there.
     Prepare,
     /// Joins so many endpoints.
     Join(usize),
@@ -35,6 +36,17 @@ fn label(process: usize, endpoint: usize) -> String {
     format!("endpoint-{process}-{endpoint}")
 }
 
+fn send(sender: &ipmb::EndpointSender<String>, selector: ipmb::Selector, text: &str) {
+    let message = ipmb::Message::new(selector, text.to_owned());
+    sender.send(message).expect("send");
+}
+
+fn park(sender: &ipmb::EndpointSender<String>, text: &str) {
+    let mut selector = ipmb::Selector::unicast("nobody");
+    selector.ttl = Duration::from_secs(3600);
+    send(sender, selector, text);
+}
+
 impl Job {
     /// In a child.
     pub fn play(&self) {
@@ -45,9 +57,14 @@ impl Job {
             match serde_json::from_str(&line).expect("a task") {
                 Task::Prepare => {
                     let bus = format!("{}.prepare.{}", self.bus, self.index);
-                    let options = ipmb::Options::new(bus, ipmb::label!("once"), TOKEN);
-                    endpoints.push(ipmb::join(options, SOON).expect("join"));
-                    endpoints.clear();
+                    let join = |label: &str| -> Endpoint {
+                        let options = ipmb::Options::new(&*bus, ipmb::label!(label), TOKEN);
+                        ipmb::join(options, SOON).expect("join")
+                    };
+                    let ((_, receiver), (sender, _other)) = (join("host"), join("member"));
+                    send(&sender, ipmb::Selector::unicast("host"), "good morning");
+                    receiver.recv(SOON).expect("a greeting");
+                    park(&sender, "x");
                 }
                 Task::Join(count) => {
                     for number in 0..count {
@@ -59,8 +76,7 @@ impl Job {
                 Task::Greet(process, count) => {
                     for number in 0..count {
                         let selector = ipmb::Selector::unicast(label(process, number));
-                        let message = ipmb::Message::new(selector, "good morning".to_owned());
-                        endpoints[0].0.send(message).expect("send");
+                        send(&endpoints[0].0, selector, "good morning");
                     }
                 }
                 Task::Take => {
@@ -70,10 +86,7 @@ impl Job {
                 }
                 Task::Park(count, size) => {
                     for _ in 0..count {
-                        let mut selector = ipmb::Selector::unicast("nobody");
-                        selector.ttl = Duration::from_secs(3600);
-                        let message = ipmb::Message::new(selector, "x".repeat(size));
-                        endpoints[0].0.send(message).expect("send");
+                        park(&endpoints[0].0, &"x".repeat(size));
                     }
                 }
             }
