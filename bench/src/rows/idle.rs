@@ -49,7 +49,7 @@ impl Row for Idle {
         let bus = format!("{}.idle", bench.bus);
         let seconds = if bench.quick { 3 } else { 60 };
         let limit = TIME_LIMIT + Duration::from_secs(3 * seconds);
-        let host = member::start(&bus, "controller")?;
+        let host = member::start_for(&bus, "controller", limit)?;
         let start = |index| {
             let job = Job {
                 bus: bus.clone(),

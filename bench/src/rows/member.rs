@@ -3,13 +3,19 @@
 use super::Role;
 use crate::{
     peers::{SOON, TOKEN},
-    process::{Actor, listen, say},
+    process::{Actor, TIME_LIMIT, listen, say},
 };
+use std::time::Duration;
 
 /// Starts one and waits until it has joined.
 pub fn start(bus: &str, label: &str) -> Result<Actor, String> {
+    start_for(bus, label, TIME_LIMIT)
+}
+
+/// The same, where it may be needed for longer than is usual.
+pub fn start_for(bus: &str, label: &str, limit: Duration) -> Result<Actor, String> {
     let (bus, label) = (bus.to_owned(), label.to_owned());
-    let mut member = Actor::start(&Role::Member { bus, label })?;
+    let mut member = Actor::start_under(&[], &Role::Member { bus, label }, limit)?;
     member.ready()?;
     Ok(member)
 }
